@@ -1,0 +1,121 @@
+package pseudonymize
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/octroi/octroi/pseudonymize/subject"
+)
+
+// Sealed is an Event as the spool stores it. Payload opens only while the keys of all its subjects exist:
+//
+//	payload  = 0x01 (version) ‖ nonce (12) ‖ AES-256-GCM(key, nonce, codec v1, additional data)
+//	key      = SHA-256("octroi spool v1" ‖ device.Derive("spool") or 32 zeros ‖ person.Derive("spool") or 32 zeros)
+//	           without a subject: SHA-256("octroi spool v1 none" ‖ the gateway's spool key)
+//	add. data = version ‖ Sequence ‖ ReceivedMillis (8 each) ‖ Device ‖ Person (4 each), big endian
+type Sealed struct {
+	Sequence       uint64 // revocation sequence of the grants
+	ReceivedMillis int64  // Unix milliseconds
+	Device, Person subject.Slot
+	Payload        []byte
+}
+
+const (
+	sealedVersion = 1
+	nonceSize     = 12
+)
+
+// Keys gives a slot's subject: subject.ErrShredded where it was destroyed.
+type Keys interface {
+	BySlot(subject.Slot) (subject.Subject, error)
+}
+
+// Seal encrypts the event. none is the gateway's key for events without a subject (32 bytes).
+func (e *Event) Seal(none []byte) (Sealed, error) {
+	if !e.Valid() {
+		return Sealed{}, ErrNoGrants
+	}
+	s := Sealed{
+		Sequence: e.sequence, ReceivedMillis: e.received.UnixMilli(),
+		Device: e.device.Slot(), Person: e.person.Slot(),
+	}
+	aead, err := payloadCipher(e.device, e.person, none)
+	if err != nil {
+		return Sealed{}, fmt.Errorf("sealing event: %w", err)
+	}
+	plain := e.encode(make([]byte, 0, 512))
+	out := make([]byte, 1+nonceSize, 1+nonceSize+len(plain)+aead.Overhead())
+	out[0] = sealedVersion
+	rand.Read(out[1:])
+	s.Payload = aead.Seal(out, out[1:], plain, s.additional())
+	return s, nil
+}
+
+// Open reverses Seal: subject.ErrShredded where a subject in it was destroyed, ErrSealed where bytes were changed.
+func (s *Sealed) Open(k Keys, none []byte) (Event, error) {
+	var device, person subject.Subject
+	var err error
+	if s.Device != 0 {
+		if device, err = k.BySlot(s.Device); err != nil {
+			return Event{}, fmt.Errorf("opening event of a device: %w", err)
+		}
+	}
+	if s.Person != 0 {
+		if person, err = k.BySlot(s.Person); err != nil {
+			return Event{}, fmt.Errorf("opening event of a person: %w", err)
+		}
+	}
+	aead, err := payloadCipher(device, person, none)
+	if err != nil {
+		return Event{}, fmt.Errorf("opening event: %w", err)
+	}
+	if len(s.Payload) < 1+nonceSize || s.Payload[0] != sealedVersion {
+		return Event{}, ErrSealed
+	}
+	plain, err := aead.Open(nil, s.Payload[1:1+nonceSize], s.Payload[1+nonceSize:], s.additional())
+	if err != nil {
+		return Event{}, ErrSealed
+	}
+	e, err := decode(plain)
+	if err != nil {
+		return Event{}, err
+	}
+	e.device, e.person = device, person
+	return e, nil
+}
+
+func (s *Sealed) additional() []byte {
+	b := make([]byte, 0, 25)
+	b = append(b, sealedVersion)
+	b = binary.BigEndian.AppendUint64(b, s.Sequence)
+	b = binary.BigEndian.AppendUint64(b, uint64(s.ReceivedMillis))
+	b = binary.BigEndian.AppendUint32(b, uint32(s.Device))
+	return binary.BigEndian.AppendUint32(b, uint32(s.Person))
+}
+
+func payloadCipher(device, person subject.Subject, none []byte) (cipher.AEAD, error) {
+	var key [32]byte
+	if !device.Exists() && !person.Exists() {
+		key = sha256.Sum256(append([]byte("octroi spool v1 none"), none...))
+	} else {
+		b := make([]byte, 0, 96)
+		b = append(b, "octroi spool v1"...)
+		for _, s := range []subject.Subject{device, person} {
+			var d [32]byte
+			if s.Exists() {
+				d = s.Derive("spool")
+			}
+			b = append(b, d[:]...)
+		}
+		key = sha256.Sum256(b)
+	}
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}

@@ -1,0 +1,62 @@
+package pseudonymize
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/octroi/octroi/policies"
+)
+
+func TestTreat(t *testing.T) {
+	for _, c := range []struct {
+		treatment  policies.Treatment
+		text, want string
+	}{
+		{policies.Keep, "spring", "spring"},
+		{policies.Drop, "spring", ""},
+		{"", "spring", ""},
+		{"unheard_of", "spring", ""},
+		{policies.URLPath, "https://shop.example/p/1?gclid=x#top", "https://shop.example/p/1"},
+		{policies.URLPath, "https://user:secret@shop.example/p", "https://shop.example/p"},
+		{policies.URLPath, "/p/1?mail=a@b.example", "/p/1"},
+		{policies.URLPath, "javascript:alert(1)", ""},
+		{policies.URLPath, "mailto:a@b.example", ""},
+		{policies.URLPath, "//other.example/x", ""},
+		{policies.URLPath, "%zz", ""},
+		{policies.TruncateIP, "203.0.113.77", "203.0.113.0/24"},
+		{policies.TruncateIP, "::ffff:203.0.113.77", "203.0.113.0/24"},
+		{policies.TruncateIP, "2001:db8:1:2:3:4:5:6", "2001:db8:1::/48"},
+		{policies.TruncateIP, "fe80::1%eth0", "fe80::/48"},
+		{policies.TruncateIP, "203.0.113.77, 10.0.0.1", ""},
+		{policies.UAFamily, "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/150.0 Safari/537.36", "Chrome"},
+		{policies.UAFamily, "Mozilla/5.0 Chrome/150.0 Safari/537.36 Edg/150.0", "Edge"},
+		{policies.UAFamily, "Mozilla/5.0 (iPhone) Version/17 Safari/605", "Safari"},
+		{policies.UAFamily, "my-secret-agent/1", "other"},
+		{policies.UAFamily, "Googlebot/2.1", "bot"},
+	} {
+		if got := Treat(c.treatment, c.text); got != c.want {
+			t.Errorf("%s of %q: %q, want %q", c.treatment, c.text, got, c.want)
+		}
+	}
+}
+
+func FuzzURLPath(f *testing.F) {
+	f.Add("https://u:p@h.example/a?b#c")
+	f.Add("//x/?")
+	f.Fuzz(func(t *testing.T, text string) {
+		got := URLPath(text)
+		if strings.ContainsAny(got, "?#") || (strings.HasPrefix(got, "http") && strings.Contains(strings.SplitN(got, "/", 4)[min(2, strings.Count(got, "/"))], "@")) {
+			t.Fatalf("%q became %q", text, got)
+		}
+	})
+}
+
+func FuzzTruncateIP(f *testing.F) {
+	f.Add("203.0.113.77")
+	f.Add("2001:db8::1")
+	f.Fuzz(func(t *testing.T, text string) {
+		if got := TruncateIP(text); got != "" && !strings.HasSuffix(got, "/24") && !strings.HasSuffix(got, "/48") {
+			t.Fatalf("%q became %q", text, got)
+		}
+	})
+}
