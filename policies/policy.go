@@ -1,145 +1,48 @@
 // Package policies reads the purposes of processing and decides what each allows.
 //
 // A policy is a folder: one YAML document per purpose, and one (events.yaml) that lists the event types with their channel and
-// stage. Load parses and validates all of it at once; a Policy is immutable and safe for concurrent use. The package does no I/O
-// but through the fs.FS it is given.
+// stage. Load parses and validates all of it at once and reports everything that is wrong, not the first thing; Default is the
+// policy that comes with the program and the example to start from. A Policy is immutable and safe for concurrent use. The
+// package does no I/O but through the fs.FS it is given.
+//
+// What is decided here is decided once: a key that is not known, a purpose without a text, a recipient without a name or a
+// consent purpose that would keep data after a withdrawal is an error of the policy, not a surprise of the gateway.
 package policies
 
-import (
-	"io/fs"
-	"time"
-)
-
-// Basis is the legal basis of a purpose (GDPR Art. 6(1)).
-type Basis string
-
-// The bases a purpose may declare.
-const (
-	Consent            Basis = "consent"
-	Contract           Basis = "contract"
-	LegalObligation    Basis = "legal_obligation"
-	LegitimateInterest Basis = "legitimate_interest"
-)
-
-// Proof is how good the proof of a choice is, weakest first, so that proofs compare with < (consent.md C4).
-type Proof int
-
-// The proofs of a choice.
-const (
-	Asserted Proof = iota + 1
-	RegisteredBanner
-	Snapshot
-)
-
-// Treatment is what becomes of one field before it is stored.
-type Treatment string
-
-// The treatments, from the least to the most revealing: of two that hold for one field, the later one wins.
-const (
-	Drop       Treatment = "drop"
-	TruncateIP Treatment = "truncate_ip"
-	UAFamily   Treatment = "ua_family"
-	URLPath    Treatment = "url_path"
-	Keep       Treatment = "keep"
-)
-
-// OnWithdrawal says what a withdrawal does with what is already stored.
-type OnWithdrawal string
-
-// Erase is the default of consent purposes (GDPR Art. 17(1)(b)); Stop needs another declared basis.
-const (
-	Erase OnWithdrawal = "erase"
-	Stop  OnWithdrawal = "stop"
-)
-
-// Period is a calendar span (ISO 8601 duration such as P6M or PT24H).
-type Period struct{ Years, Months, Days, Hours, Minutes int }
+import "slices"
 
 // Mask is a set of purposes by their Index in one Policy. It is never stored: indexes change with the policy.
 type Mask uint64
 
-// Recipient is a destination that receives what a purpose allows (GDPR Art. 13(1)(e): named).
-type Recipient struct {
-	Destination string // name of the destination in the gateway's configuration
-	Name        string // legal name, as shown to persons
-	Country     string // ISO 3166-1 alpha-2
-	Role        string // controller | processor | joint
-}
-
-// NoticeText is one exact information text in one language (GDPR Art. 13). Its hash is what a consent record names (C3).
-type NoticeText struct {
-	ID       string // "choice" for the text of all consent purposes together, else the purpose's id
-	Version  string // of every purpose in it: "audience.1+marketing.2"
-	Language string // BCP 47
-	URL      string
-	Text     string   // exact bytes as shown
-	Purposes []string // ids, in order
-}
-
-// SHA256 is the lower-case hex hash of Text.
-func (n NoticeText) SHA256() string { panic("skeleton") }
-
-// Purpose is one purpose of processing. Fields are read-only.
-type Purpose struct {
-	Index         int // position in Policy.Purposes: the bit of a Mask
-	ID            string
-	Version       int
-	Basis         Basis
-	Titles        map[string]string // language → short name
-	NoticeURL     string
-	Texts         map[string]string // language → information text of this purpose
-	Validity      Period            // of a consent (C6); default P6M
-	MinimumProof  Proof             // C4; default RegisteredBanner
-	OnWithdrawal  OnWithdrawal
-	Retention     Period
-	SubjectNone   bool // the purpose declares `subject: none`: rows without a subject are allowed
-	Sharing       bool // G5: a GPC signal refuses it
-	Advertising   bool
-	EventTypes    []string
-	Fields        map[string]Treatment // unnamed fields are dropped
-	Recipients    []Recipient
-	Assessment    string // reference of the legitimate-interest or impact assessment
-	Transfers     string
-	TimePrecision time.Duration // event time is truncated to it; default 1 s
-}
-
-// Bit is the purpose's bit in a Mask of its Policy.
-func (p *Purpose) Bit() Mask { return 1 << p.Index }
-
-// EventType is a kind of touchpoint with the place it has in a journey.
-type EventType struct {
-	Name     string
-	Channel  string // default channel; an event may name another of the closed list
-	Stage    string
-	Purposes Mask // every purpose that names the type
-}
+// The limits of one policy. A Mask has room for MaxPurposes; a stored grant has room for MaxPurposesPerType.
+const (
+	MaxPurposes        = 64
+	MaxPurposesPerType = 16
+	MaxEventTypes      = 256
+	MaxFields          = 64 // of one purpose
+	MaxRecipients      = 16 // of one purpose
+	MaxLanguages       = 32 // of one policy
+	MaxFileBytes       = 256 << 10
+	MaxTextBytes       = 16 << 10 // one notice text
+)
 
 // Policy is one validated set of documents.
 type Policy struct {
-	purposes []*Purpose
-	byID     map[string]*Purpose
-	types    map[string]*EventType
-	hash     [32]byte
+	purposes  []*Purpose // by ID; Index is the position
+	byID      map[string]*Purpose
+	types     []*EventType // by Name
+	byName    map[string]*EventType
+	stages    []string
+	languages []string     // the first is the fallback
+	choices   []NoticeText // as languages; empty where no purpose rests on consent
+	fields    map[string]*fieldMasks
+	names     []string // keys of fields, in order
+	receives  map[string]Mask
+	hash      [32]byte
 }
 
-// Load reads every *.yaml of fsys. On failure the error is a Problems.
-func Load(fsys fs.FS) (*Policy, error) { panic("skeleton") }
-
-// Default is the policy that comes with the program: purposes service (contract) and audience (consent).
-func Default() fs.FS { panic("skeleton") }
-
-// Problem is one thing wrong in a document.
-type Problem struct {
-	File, Field string
-	Line        int
-	Wrong       string // what is wrong
-	Right       string // what would be right
-}
-
-// Problems is all that is wrong in a policy, by file and line; it renders one line each.
-type Problems []Problem
-
-func (p Problems) Error() string { panic("skeleton") }
+// fieldMasks says, for one field, which purposes treat it how; the index is the rank of the treatment.
+type fieldMasks [len(treatments)]Mask
 
 // Hash is the SHA-256 of the policy's canonical content. It travels in Grant, receipt, Event and stream.
 func (p *Policy) Hash() [32]byte { return p.hash }
@@ -151,31 +54,64 @@ func (p *Policy) Purposes() []*Purpose { return p.purposes }
 func (p *Policy) Purpose(id string) (*Purpose, bool) { x, ok := p.byID[id]; return x, ok }
 
 // EventType finds an event type by its name.
-func (p *Policy) EventType(name string) (*EventType, bool) { x, ok := p.types[name]; return x, ok }
+func (p *Policy) EventType(name string) (*EventType, bool) { x, ok := p.byName[name]; return x, ok }
 
-// EventTypes lists the event types by name.
-func (p *Policy) EventTypes() []*EventType { panic("skeleton") }
+// EventTypes lists the event types by name; the slice is shared and read-only.
+func (p *Policy) EventTypes() []*EventType { return p.types }
 
-// ChoiceNotice is the text a banner shows: all consent purposes, in order, in one language (falls back to the first language).
-func (p *Policy) ChoiceNotice(language string) NoticeText { panic("skeleton") }
+// Stages lists the stages of a journey in order; the slice is shared and read-only.
+func (p *Policy) Stages() []string { return p.stages }
 
-// InformationNotice is one purpose's text, as given to a person under a declared basis.
-func (p *Policy) InformationNotice(purpose, language string) (NoticeText, bool) { panic("skeleton") }
-
-// NoticeTexts lists every text of the policy, for publication.
-func (p *Policy) NoticeTexts() []NoticeText { panic("skeleton") }
-
-// Channel returns name if it is in the closed list, else "other".
-func Channel(name string) string { panic("skeleton") }
+// Languages lists the languages every consent can be asked in, the fallback first; the slice is shared and read-only.
+func (p *Policy) Languages() []string { return p.languages }
 
 // RecipientOf is the set of purposes whose data destination receives.
-func (p *Policy) RecipientOf(destination string) Mask { panic("skeleton") }
+func (p *Policy) RecipientOf(destination string) Mask { return p.receives[destination] }
 
 // Treatment is the most revealing treatment that the purposes in m have for field; Drop where none names it.
-func (p *Policy) Treatment(m Mask, field string) Treatment { panic("skeleton") }
+func (p *Policy) Treatment(m Mask, field string) Treatment {
+	masks, ok := p.fields[field]
+	if !ok {
+		return Drop
+	}
+	for rank := len(masks) - 1; rank > 0; rank-- {
+		if masks[rank]&m != 0 {
+			return treatments[rank]
+		}
+	}
+	return Drop
+}
 
-// FieldNames lists every field that some purpose treats otherwise than by Drop, by name.
-func (p *Policy) FieldNames() []string { panic("skeleton") }
+// FieldNames lists every field that some purpose treats otherwise than by Drop, by name; the slice is shared and read-only.
+func (p *Policy) FieldNames() []string { return p.names }
 
-// AddTo is t plus the period by the calendar, in UTC; a day that the month lacks becomes the month's last.
-func (p Period) AddTo(t time.Time) time.Time { panic("skeleton") }
+// index builds what the questions above are answered from. The purposes are sorted and numbered already.
+func (p *Policy) index() {
+	p.byID = make(map[string]*Purpose, len(p.purposes))
+	p.byName = make(map[string]*EventType, len(p.types))
+	p.fields = map[string]*fieldMasks{}
+	p.receives = map[string]Mask{}
+	for _, t := range p.types {
+		p.byName[t.Name] = t
+	}
+	for _, purpose := range p.purposes {
+		p.byID[purpose.ID] = purpose
+		for _, name := range purpose.EventTypes {
+			p.byName[name].Purposes |= purpose.Bit()
+		}
+		for _, r := range purpose.Recipients {
+			p.receives[r.Destination] |= purpose.Bit()
+		}
+		for field, treatment := range purpose.Fields {
+			if treatment == Drop {
+				continue
+			}
+			if p.fields[field] == nil {
+				p.fields[field] = new(fieldMasks)
+				p.names = append(p.names, field)
+			}
+			p.fields[field][treatment.rank()] |= purpose.Bit()
+		}
+	}
+	slices.Sort(p.names)
+}
