@@ -1,0 +1,96 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/octroi/octroi/policies"
+	"github.com/spf13/cobra"
+)
+
+func newCheckCommand() *cobra.Command {
+	var path, policy string
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "check configuration, keys and policies, and say what they do",
+		Long: `Checks octroi.yaml, the key files and the policies without starting anything. Each problem
+names file, line and field, what is wrong, and what would be right. When all is well it prints
+what the gateway will do: for each purpose, who receives what, for how long, on what ground.`,
+		Example: `  octroi check
+  octroi check --config /srv/octroi/gateway/octroi.yaml
+  octroi check --policies ./policies      only a folder of policies`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if policy != "" {
+				p, err := loadPolicy(policy)
+				if err != nil {
+					return err
+				}
+				return describePolicy(cmd.OutOrStdout(), p)
+			}
+			c, err := ReadConfig(path)
+			if err != nil {
+				return err
+			}
+			_, keysErr := ReadKeys(c.path(c.Keys))
+			p, policyErr := loadPolicy(c.path(c.Policies))
+			var recipientsErr error
+			if policyErr == nil {
+				recipientsErr = checkRecipients(c, p)
+			}
+			if err := errors.Join(keysErr, policyErr, recipientsErr); err != nil {
+				return err
+			}
+			return describePolicy(cmd.OutOrStdout(), p)
+		},
+	}
+	configFlag(cmd, &path)
+	cmd.Flags().StringVar(&policy, "policies", "", "check only this folder of policies")
+	return cmd
+}
+
+func loadPolicy(dir string) (*policies.Policy, error) {
+	p, err := policies.Load(os.DirFS(dir))
+	if err != nil {
+		return nil, fmt.Errorf("policies in %s:\n%w", dir, err)
+	}
+	return p, nil
+}
+
+// checkRecipients holds the policies' recipients against the configured destinations, both ways.
+func checkRecipients(c *Config, p *policies.Policy) error {
+	configured := map[string]bool{}
+	for _, d := range c.Destinations {
+		configured[d.Name] = true
+		if p.RecipientOf(d.Name) == 0 {
+			return fmt.Errorf("destination %q: no purpose names it as a recipient, so it would receive nothing: add it to a purpose's recipients", d.Name)
+		}
+	}
+	for _, purpose := range p.Purposes() {
+		for _, r := range purpose.Recipients {
+			if !configured[r.Destination] {
+				return fmt.Errorf("purpose %q: recipient %q is not a destination of octroi.yaml: add it there, or remove the recipient", purpose.ID, r.Destination)
+			}
+		}
+	}
+	return nil
+}
+
+func describePolicy(w io.Writer, p *policies.Policy) error {
+	hash := p.Hash()
+	fmt.Fprintf(w, "policy %x: %d purposes, %d event types\n\n", hash[:8], len(p.Purposes()), len(p.EventTypes()))
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "PURPOSE\tVERSION\tBASIS\tKEPT\tEVENT TYPES\tRECIPIENTS")
+	for _, x := range p.Purposes() {
+		var names []string
+		for _, r := range x.Recipients {
+			names = append(names, r.Destination+" ("+r.Name+")")
+		}
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\n", x.ID, x.Version, x.Basis, x.Retention, strings.Join(x.EventTypes, " "), strings.Join(names, ", "))
+	}
+	return t.Flush()
+}

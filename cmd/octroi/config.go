@@ -1,0 +1,239 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/octroi/octroi/collector"
+	"github.com/octroi/octroi/export"
+	"github.com/octroi/octroi/policies"
+)
+
+// Config is the gateway's configuration, octroi.yaml. Paths are relative to the file's folder; secrets are named by file, never written
+// here. Unknown keys are errors.
+type Config struct {
+	Node         string              `yaml:"node"`       // name of this node in object keys and streams
+	Controller   string              `yaml:"controller"` // legal name of the controller, as receipts name it
+	PolicyURL    string              `yaml:"policy_url"` // of the privacy policy, as receipts name it
+	Listen       ListenConfig        `yaml:"listen"`
+	Keys         string              `yaml:"keys"`     // folder of key files
+	State        string              `yaml:"state"`    // folder of the state database
+	Slots        string              `yaml:"slots"`    // slot file: the subjects' keys; never in one backup with state
+	Policies     string              `yaml:"policies"` // folder of purposes
+	Spool        SpoolConfig         `yaml:"spool"`
+	Outbox       OutboxConfig        `yaml:"outbox"`
+	Objects      ObjectsConfig       `yaml:"objects"`
+	Sites        []SiteConfig        `yaml:"sites"`
+	Destinations []DestinationConfig `yaml:"destinations"`
+
+	dir string // of the file
+}
+
+// ListenConfig are the two listeners: public for sites, private for DPO and data teams.
+type ListenConfig struct {
+	Public         string         `yaml:"public"`
+	Private        string         `yaml:"private"`
+	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"` // whose X-Forwarded-For is believed
+	ConsentRate    float64        `yaml:"consent_rate"`    // consent posts a second and client network; default 5
+}
+
+// SpoolConfig bounds the spool.
+type SpoolConfig struct {
+	Dir         string        `yaml:"dir"`
+	MaxBytes    int64         `yaml:"max_bytes"`    // default 4 GiB; beyond it events are answered 503
+	Window      time.Duration `yaml:"window"`       // of duplicate detection; default 24h
+	WindowCount int           `yaml:"window_count"` // events in it; default 2000000
+}
+
+// OutboxConfig bounds what waits for the object store.
+type OutboxConfig struct {
+	Dir      string `yaml:"dir"`
+	MaxBytes int64  `yaml:"max_bytes"` // a destination; default 2 GiB
+}
+
+// ObjectsConfig is where batches go: exactly one of the two.
+type ObjectsConfig struct {
+	Directory string           `yaml:"directory"`
+	S3        *export.S3Config `yaml:"s3"`
+}
+
+// SiteConfig is a source of events.
+type SiteConfig struct {
+	Key          string   `yaml:"key"`
+	Name         string   `yaml:"name"`
+	Origins      []string `yaml:"origins"`
+	Region       string   `yaml:"region"`
+	Jurisdiction string   `yaml:"jurisdiction"`
+	Language     string   `yaml:"language"`
+	TooOld       string   `yaml:"too_old"` // ISO 8601 period; empty: no limit
+}
+
+// DestinationConfig is a recipient of batches.
+type DestinationConfig struct {
+	Name        string           `yaml:"name"`
+	Recipients  RecipientsConfig `yaml:"recipients"`
+	Interval    time.Duration    `yaml:"interval"`     // a batch is sealed at least this long after its first event; default 60s
+	TargetBytes int64            `yaml:"target_bytes"` // default 32 MiB
+	MaxRows     int              `yaml:"max_rows"`     // default 500000
+}
+
+// RecipientsConfig are the age recipients (public keys) of every batch.
+type RecipientsConfig struct {
+	Destination string `yaml:"destination"` // W
+	Custodian   string `yaml:"custodian"`   // E
+	Recovery    string `yaml:"recovery"`    // R
+}
+
+// maxConfigBytes bounds octroi.yaml.
+const maxConfigBytes = 1 << 20
+
+var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,39}$`)
+
+// ReadConfig reads and checks octroi.yaml. The error names the line or the key, and what would be right.
+func ReadConfig(path string) (*Config, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%s: no configuration here: run `octroi init` first, or name it with --config", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading configuration: %w", err)
+	}
+	if len(b) > maxConfigBytes {
+		return nil, fmt.Errorf("%s: larger than %d bytes", path, maxConfigBytes)
+	}
+	c := new(Config)
+	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict(), yaml.CustomUnmarshaler(unmarshalPrefix)).Decode(c); err != nil {
+		return nil, fmt.Errorf("%s: %s", path, yaml.FormatError(err, false, true))
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading configuration: %w", err)
+	}
+	c.dir = filepath.Dir(abs)
+	if err := c.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+func unmarshalPrefix(p *netip.Prefix, b []byte) error {
+	v, err := netip.ParsePrefix(string(bytes.Trim(bytes.TrimSpace(b), `"'`)))
+	*p = v
+	return err
+}
+
+// path resolves a path of the configuration.
+func (c *Config) path(p string) string {
+	if filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(c.dir, p)
+}
+
+// check reports everything that is wrong at once.
+func (c *Config) check() error {
+	var wrong []error
+	bad := func(key, format string, args ...any) {
+		wrong = append(wrong, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
+	}
+	if !namePattern.MatchString(c.Node) {
+		bad("node", "lower-case letters, digits and dashes, at most 40")
+	}
+	for key, v := range map[string]string{
+		"keys": c.Keys, "state": c.State, "slots": c.Slots, "policies": c.Policies, "spool.dir": c.Spool.Dir,
+		"outbox.dir": c.Outbox.Dir, "controller": c.Controller,
+	} {
+		if v == "" {
+			bad(key, "is missing")
+		}
+	}
+	for key, v := range map[string]string{"listen.public": c.Listen.Public, "listen.private": c.Listen.Private} {
+		if _, _, err := net.SplitHostPort(v); err != nil {
+			bad(key, "want host:port, such as 127.0.0.1:8080")
+		}
+	}
+	if (c.Objects.Directory == "") == (c.Objects.S3 == nil) {
+		bad("objects", "name exactly one of directory and s3")
+	}
+	c.checkSites(bad)
+	c.checkDestinations(bad)
+	return errors.Join(wrong...)
+}
+
+func (c *Config) checkSites(bad func(key, format string, args ...any)) {
+	if len(c.Sites) == 0 {
+		bad("sites", "name at least one site")
+	}
+	keys, names := map[string]bool{}, map[string]bool{}
+	for i, s := range c.Sites {
+		at := fmt.Sprintf("sites[%d]", i)
+		if s.Key == "" || keys[s.Key] {
+			bad(at+".key", "is missing or used twice")
+		}
+		if !namePattern.MatchString(s.Name) || names[s.Name] {
+			bad(at+".name", "lower-case letters, digits and dashes, at most 40, each name once")
+		}
+		if len(s.Jurisdiction) != 2 || len(s.Region) != 2 {
+			bad(at, "jurisdiction and region are ISO 3166-1 alpha-2 codes, such as FR")
+		}
+		if s.Language == "" {
+			bad(at+".language", "is missing, such as fr")
+		}
+		if _, err := parseTooOld(s.TooOld); err != nil {
+			bad(at+".too_old", "want an ISO 8601 period such as P7D")
+		}
+		keys[s.Key], names[s.Name] = true, true
+	}
+}
+
+func (c *Config) checkDestinations(bad func(key, format string, args ...any)) {
+	if len(c.Destinations) == 0 {
+		bad("destinations", "name at least one destination")
+	}
+	names := map[string]bool{}
+	for i, d := range c.Destinations {
+		at := fmt.Sprintf("destinations[%d]", i)
+		if !namePattern.MatchString(d.Name) || names[d.Name] {
+			bad(at+".name", "lower-case letters, digits and dashes, at most 40, each name once")
+		}
+		names[d.Name] = true
+		if _, err := d.Recipients.parse(); err != nil {
+			bad(at+".recipients", "%s", err)
+		}
+	}
+}
+
+func (r RecipientsConfig) parse() (export.Recipients, error) {
+	return export.ParseRecipients(r.Destination, r.Custodian, r.Recovery)
+}
+
+func parseTooOld(text string) (policies.Period, error) {
+	if text == "" {
+		return policies.Period{}, nil
+	}
+	return policies.ParsePeriod(text)
+}
+
+// sites are the configured sites as the collector knows them.
+func (c *Config) sites() ([]collector.Site, error) {
+	out := make([]collector.Site, len(c.Sites))
+	for i, s := range c.Sites {
+		old, err := parseTooOld(s.TooOld)
+		if err != nil {
+			return nil, fmt.Errorf("sites[%d].too_old: %w", i, err)
+		}
+		out[i] = collector.Site{
+			Key: s.Key, Name: s.Name, Origins: s.Origins, Region: s.Region, Jurisdiction: s.Jurisdiction, Language: s.Language,
+			Controller: c.Controller, PolicyURL: c.PolicyURL, TooOld: old,
+		}
+	}
+	return out, nil
+}

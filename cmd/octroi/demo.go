@@ -1,0 +1,326 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/octroi/octroi/collector"
+	"github.com/spf13/cobra"
+)
+
+// The fixed figures of the demo: scripts and the README name them.
+const (
+	demoPublic     = "127.0.0.1:8080"
+	demoPrivate    = "127.0.0.1:8081"
+	demoInterval   = "5s" // at which batches are sealed
+	demoRefresh    = 2 * time.Second
+	demoStopWithin = 90 * time.Second // flush included
+)
+
+// demo runs the whole product on one machine: gateway, simulated shop, and a loader for each destination, each a process of its own
+// that reads only its holder's folder.
+type demo struct {
+	dir      string
+	loader   string  // path of octroi-load
+	visitors float64 // a second; 0: no simulated shop
+	out      io.Writer
+	gateway  *child
+	shop     *child
+	loaders  []*child
+	shopLine atomic.Pointer[shopCount]
+	loaded   map[string]*atomic.Uint64
+}
+
+// shopCount is a line the simulated shop prints.
+type shopCount struct{ Sent, Visitors uint64 }
+
+func newDemoCommand() *cobra.Command {
+	d := new(demo)
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "run everything on this machine, with a simulated shop",
+		Long: `Runs the gateway, a simulated shop that sends consents, refusals, events and withdrawals, and octroi-load for two
+destinations, as separate processes with a folder each, on loopback only. It needs no server, account or configuration, prints a
+table while it runs, and keeps its state: run it again and it goes on. Ctrl-C stops it and ships what is spooled.
+
+What one machine and one user cannot show: that the holders of the secrets are different people. Here you are all of them.`,
+		Example: `  octroi demo
+  octroi demo --dir /tmp/octroi --visitors 10
+  octroi demo --visitors 0                      only the gateway and the loaders: send your own events`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d.out = cmd.OutOrStdout()
+			if d.visitors < 0 || d.visitors > 1000 {
+				return usageError{errors.New("--visitors must be from 0 to 1000")}
+			}
+			return d.run(cmd.Context())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&d.dir, "dir", "octroi-data", "folder that keeps everything")
+	f.StringVar(&d.loader, "octroi-load", "", "the octroi-load program (default: beside this one)")
+	f.Float64Var(&d.visitors, "visitors", 2, "simulated visitors a second; 0: none")
+	return cmd
+}
+
+func (d *demo) run(ctx context.Context) error {
+	if err := d.prepare(); err != nil {
+		return err
+	}
+	if err := d.start(ctx); err != nil {
+		return errors.Join(err, d.stop())
+	}
+	d.explain()
+	err := d.watch(ctx)
+	fmt.Fprintln(d.out, "\nstopping: the shop first, then the gateway ships what is spooled, then the loaders load it …")
+	err = errors.Join(err, d.stop())
+	if err == nil {
+		d.table()
+		fmt.Fprintf(d.out, "stopped. everything is kept in %s: run it again and it goes on.\n", d.dir)
+	}
+	return err
+}
+
+// prepare creates the installation on the first run, and the tokens of this run.
+func (d *demo) prepare() error {
+	if d.loader == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("finding this program: %w", err)
+		}
+		d.loader = filepath.Join(filepath.Dir(self), "octroi-load")
+	}
+	if _, err := os.Stat(d.loader); err != nil {
+		return fmt.Errorf("no octroi-load at %s: run `make build`, or name it with --octroi-load", d.loader)
+	}
+	for _, address := range []string{demoPublic, demoPrivate} {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return fmt.Errorf("%s is in use: stop what listens there (an older demo?) and try again", address)
+		}
+		if err := l.Close(); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Stat(d.path(gatewayDir, "octroi.yaml")); errors.Is(err, os.ErrNotExist) {
+		p := initPlan{
+			dir: d.dir, class: "X25519", site: "shop", key: "demo", origins: []string{"http://127.0.0.1:8080", "http://localhost:8080"},
+			jurisdiction: "FR", controller: "Octroi demo shop", destinations: []string{"warehouse", "accounting"}, objects: "../objects",
+			interval: demoInterval,
+		}
+		if err := p.create(); err != nil {
+			return err
+		}
+	}
+	return d.mint()
+}
+
+// mint writes the tokens of the demo: one for the tills, one to read figures with.
+func (d *demo) mint() error {
+	k, err := ReadKeys(d.path(gatewayDir, "keys"))
+	if err != nil {
+		return err
+	}
+	for _, t := range []struct {
+		file   string
+		claims collector.TokenClaims
+	}{
+		{d.path(gatewayDir, "till.token"), collector.TokenClaims{Subject: "demo-till", Scopes: []string{"events:write"}, Sites: []string{"shop"}, Declare: []string{"service"}}},
+		{d.path(gatewayDir, "admin.token"), collector.TokenClaims{Subject: "demo", Scopes: []string{"admin", "rights:read", "stream:warehouse", "stream:accounting"}}},
+	} {
+		t.claims.Expires = time.Now().Add(30 * 24 * time.Hour)
+		token, err := mintToken(k.Token, "n1", t.claims)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(t.file, []byte(token+"\n"), 0o600); err != nil {
+			return fmt.Errorf("writing token: %w", err)
+		}
+	}
+	return nil
+}
+
+func (d *demo) path(elem ...string) string { return filepath.Join(append([]string{d.dir}, elem...)...) }
+
+func (d *demo) start(ctx context.Context) (err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("finding this program: %w", err)
+	}
+	d.gateway, err = startChild(d.path(gatewayDir, "gateway.log"), nil, self, "serve", "--config", d.path(gatewayDir, "octroi.yaml"))
+	if err != nil {
+		return err
+	}
+	if err := d.awaitReady(ctx); err != nil {
+		return err
+	}
+	d.loaded = map[string]*atomic.Uint64{}
+	for _, name := range []string{"warehouse", "accounting"} {
+		rows := new(atomic.Uint64)
+		d.loaded[name] = rows
+		l, err := startChild(d.path(warehouseDir, name, "load.log"), func(line []byte) {
+			var p struct{ Total uint64 }
+			if json.Unmarshal(line, &p) == nil {
+				rows.Store(p.Total)
+			}
+		}, d.loader, append([]string{"follow"}, d.loadArgs(name)...)...)
+		if err != nil {
+			return err
+		}
+		d.loaders = append(d.loaders, l)
+	}
+	if d.visitors == 0 {
+		return nil
+	}
+	d.shop, err = startChild(d.path("shop.log"), func(line []byte) {
+		n := new(shopCount)
+		if json.Unmarshal(line, n) == nil {
+			d.shopLine.Store(n)
+		}
+	}, self, "shop", "--url", "http://"+demoPublic, "--key", "demo", "--visitors", fmt.Sprint(d.visitors), "--token-file", d.path(gatewayDir, "till.token"))
+	return err
+}
+
+// loadArgs are what a data team would type.
+func (d *demo) loadArgs(destination string) []string {
+	return []string{
+		"--from", d.path("objects"), "--destination", destination, "--identity", d.path(warehouseDir, destination, "identity.txt"),
+		"--gateway-key", d.path(warehouseDir, destination, "signing.key.pub"), "--into", d.path("loaded", destination), "--format", "ndjson",
+		"--progress", "json",
+	}
+}
+
+func (d *demo) awaitReady(ctx context.Context) error {
+	for range 300 {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-d.gateway.ended:
+			d.gateway.ended <- err
+			return fmt.Errorf("the gateway did not start; its last words are in %s", d.path(gatewayDir, "gateway.log"))
+		case <-time.After(100 * time.Millisecond):
+		}
+		resp, err := http.Get("http://" + demoPrivate + "/readyz")
+		if err != nil {
+			continue
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			return nil
+		}
+	}
+	return fmt.Errorf("the gateway is not ready after 30 s; see %s", d.path(gatewayDir, "gateway.log"))
+}
+
+// watch prints the table until ctx ends or a process does.
+func (d *demo) watch(ctx context.Context) error {
+	tick := time.NewTicker(demoRefresh)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-d.gateway.ended:
+			d.gateway.ended <- err
+			return fmt.Errorf("the gateway ended: see %s", d.path(gatewayDir, "gateway.log"))
+		case <-tick.C:
+			d.table()
+		}
+	}
+}
+
+// stop ends the processes in the order of the data: the shop, the gateway with its flush, then a last load of what it shipped.
+func (d *demo) stop() error {
+	errs := []error{d.shop.stop(demoStopWithin), d.gateway.stop(demoStopWithin)}
+	for _, l := range d.loaders {
+		errs = append(errs, l.stop(demoStopWithin))
+	}
+	if errors.Join(errs...) != nil || len(d.loaders) == 0 {
+		return errors.Join(errs...)
+	}
+	for name, rows := range d.loaded {
+		last, err := startChild(d.path(warehouseDir, name, "load.log"), func(line []byte) {
+			var p struct{ Total uint64 }
+			if json.Unmarshal(line, &p) == nil {
+				rows.Store(p.Total)
+			}
+		}, d.loader, append([]string{"once"}, d.loadArgs(name)...)...)
+		if err == nil {
+			err = last.wait(demoStopWithin)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// child is a process of the demo, in a process group of its own, so that Ctrl-C reaches the demo alone and the order of stopping is its.
+type child struct {
+	name  string
+	cmd   *exec.Cmd
+	log   *os.File
+	ended chan error // one value, once
+}
+
+// startChild starts a program with its standard error in a log file; each line of its standard output goes to line, or to the log.
+func startChild(logFile string, line func([]byte), program string, args ...string) (*child, error) {
+	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening log: %w", err)
+	}
+	c := &child{name: filepath.Base(program) + " " + args[0], cmd: exec.Command(program, args...), log: log, ended: make(chan error, 1)}
+	c.cmd.Stderr, c.cmd.SysProcAttr = log, ownGroup()
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	if err := c.cmd.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("starting %s: %w", c.name, err), log.Close())
+	}
+	go func() {
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
+			if line != nil {
+				line(lines.Bytes())
+				continue
+			}
+			fmt.Fprintf(log, "%s\n", lines.Bytes())
+		}
+		c.ended <- errors.Join(c.cmd.Wait(), log.Close())
+	}()
+	return c, nil
+}
+
+// stop asks the process to end and waits; a child that was never started is no error.
+func (c *child) stop(within time.Duration) error {
+	if c == nil {
+		return nil
+	}
+	if err := c.cmd.Process.Signal(os.Interrupt); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("stopping %s: %w", c.name, err)
+	}
+	return c.wait(within)
+}
+
+func (c *child) wait(within time.Duration) error {
+	select {
+	case err := <-c.ended:
+		c.ended <- err
+		if err != nil {
+			return fmt.Errorf("%s: %w; its log is %s", c.name, err, c.log.Name())
+		}
+		return nil
+	case <-time.After(within):
+		return errors.Join(fmt.Errorf("%s did not stop within %s and was killed", c.name, within), c.cmd.Process.Kill())
+	}
+}

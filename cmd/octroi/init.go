@@ -1,0 +1,274 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"text/template"
+
+	"github.com/octroi/octroi/cmd/internal/keyfile"
+	"github.com/octroi/octroi/export"
+	"github.com/octroi/octroi/policies"
+	"github.com/spf13/cobra"
+)
+
+// The folders of an installation, one for each holder of secrets.
+const (
+	gatewayDir   = "gateway"
+	custodianDir = "custodian"
+	warehouseDir = "warehouse"
+	dpoDir       = "dpo"
+	offlineDir   = "offline"
+)
+
+// initPlan is what `octroi init` creates.
+type initPlan struct {
+	dir          string
+	class        string // of the age keys: X25519 or hybrid
+	site, key    string
+	origins      []string
+	jurisdiction string
+	controller   string
+	destinations []string
+	objects      string // folder of the directory store
+	interval     string
+}
+
+func newInitCommand() *cobra.Command {
+	p := initPlan{}
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "create configuration, keys by holder, and policies",
+		Long: `Creates an installation: one folder for each holder of secrets, so that each can be
+moved to the machine of its holder, the configuration, and the policies to edit.
+
+  DIR/gateway     octroi.yaml, policies/, keys/ of the internet-facing process
+  DIR/custodian   identity E: reads batches for access and erasure requests
+  DIR/warehouse   identity W of each destination, and the key its stream is checked with
+  DIR/dpo         the approval key of the data protection officer
+  DIR/offline     identity R (recovery) and copies of the gateway's keys: move it to a safe
+
+init never overwrites: in a folder that has an installation it changes nothing and fails.`,
+		Example: `  octroi init --dir /srv/octroi --site shop --origin https://shop.example \
+    --controller "Shop SA" --destination warehouse --destination accounting
+  octroi check --config /srv/octroi/gateway/octroi.yaml
+  octroi serve --config /srv/octroi/gateway/octroi.yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if p.key == "" {
+				p.key = p.site
+			}
+			if err := p.create(); err != nil {
+				return err
+			}
+			p.explain(cmd.OutOrStdout())
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&p.dir, "dir", "octroi-data", "folder of the installation")
+	f.StringVar(&p.class, "class", "X25519", "class of the age keys: X25519 (every age reads it) or hybrid (post-quantum)")
+	f.StringVar(&p.site, "site", "shop", "name of the first site, as rows carry it")
+	f.StringVar(&p.key, "site-key", "", "public key of the site (default: its name)")
+	f.StringSliceVar(&p.origins, "origin", []string{"http://127.0.0.1:8080"}, "origin that may post with the site key; repeat for more")
+	f.StringVar(&p.jurisdiction, "jurisdiction", "FR", "country whose practice applies (ISO 3166-1)")
+	f.StringVar(&p.controller, "controller", "Example controller", "legal name of the controller (GDPR Art. 4(7))")
+	f.StringSliceVar(&p.destinations, "destination", []string{"warehouse", "accounting"}, "recipient of batches; repeat for more")
+	f.StringVar(&p.objects, "objects", "../objects", "folder of the directory store, relative to gateway/; S3 is set in octroi.yaml")
+	f.StringVar(&p.interval, "interval", "60s", "a batch is sealed at least this long after its first event")
+	return cmd
+}
+
+func (p *initPlan) create() error {
+	gateway := filepath.Join(p.dir, gatewayDir)
+	if _, err := os.Stat(filepath.Join(gateway, "octroi.yaml")); err == nil {
+		return fmt.Errorf("%s has an installation already: choose another --dir, or run `octroi serve --config %s`",
+			p.dir, filepath.Join(gateway, "octroi.yaml"))
+	}
+	keys := filepath.Join(gateway, "keys")
+	if err := CreateKeys(keys); err != nil {
+		return err
+	}
+	destinations, err := p.createIdentities()
+	if err != nil {
+		return err
+	}
+	if err := p.handOut(keys); err != nil {
+		return err
+	}
+	if err := copyPolicies(filepath.Join(gateway, "policies")); err != nil {
+		return err
+	}
+	// The configuration comes last: an installation without one is not an installation, and init can be run again elsewhere.
+	return p.writeConfig(filepath.Join(gateway, "octroi.yaml"), destinations)
+}
+
+// createIdentities makes E, R and a W for each destination, each in its holder's folder.
+func (p *initPlan) createIdentities() ([]DestinationConfig, error) {
+	custodian, err := p.createIdentity(filepath.Join(p.dir, custodianDir, "identity.txt"))
+	if err != nil {
+		return nil, err
+	}
+	recovery, err := p.createIdentity(filepath.Join(p.dir, offlineDir, "identity.txt"))
+	if err != nil {
+		return nil, err
+	}
+	var out []DestinationConfig
+	for _, name := range p.destinations {
+		w, err := p.createIdentity(filepath.Join(p.dir, warehouseDir, name, "identity.txt"))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, DestinationConfig{Name: name, Recipients: RecipientsConfig{w, custodian, recovery}})
+	}
+	return out, nil
+}
+
+func (p *initPlan) createIdentity(path string) (recipient string, err error) {
+	identity, recipient, err := export.NewIdentity(p.class)
+	if err != nil {
+		return "", err
+	}
+	return recipient, writeNew(path, []byte(identity), 0o600)
+}
+
+// handOut gives each holder what it needs beside its own secrets.
+func (p *initPlan) handOut(keys string) error {
+	if _, err := keyfile.CreateSigning(filepath.Join(p.dir, dpoDir, "approval.key"), "approval"); err != nil {
+		return err
+	}
+	public := []string{filepath.Join(p.dir, custodianDir), filepath.Join(p.dir, dpoDir), filepath.Join(p.dir, offlineDir)}
+	for _, name := range p.destinations {
+		public = append(public, filepath.Join(p.dir, warehouseDir, name))
+	}
+	for _, dir := range public {
+		for _, kind := range []string{"signing", "log"} {
+			if err := copyFile(keyPath(keys, kind)+".pub", keyPath(dir, kind)+".pub", 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	for _, dir := range []string{filepath.Join(p.dir, gatewayDir, "keys"), filepath.Join(p.dir, custodianDir), filepath.Join(p.dir, offlineDir)} {
+		if err := copyFile(filepath.Join(p.dir, dpoDir, "approval.key.pub"), filepath.Join(dir, "approval.key.pub"), 0o644); err != nil {
+			return err
+		}
+	}
+	// The offline safe holds what a lost machine would take with it, but not the signing keys: who finds the safe can sign nothing.
+	for _, kind := range append(append([]string{}, secretKinds...), "token") {
+		if err := copyFile(keyPath(keys, kind), keyPath(filepath.Join(p.dir, offlineDir), kind), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func copyPolicies(dir string) error {
+	fsys := policies.Default()
+	return fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := fs.ReadFile(fsys, name)
+		if err != nil {
+			return err
+		}
+		return writeNew(filepath.Join(dir, name), b, 0o644)
+	})
+}
+
+func copyFile(from, to string, mode os.FileMode) error {
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return writeNew(to, b, mode)
+}
+
+// writeNew writes a file that must not exist yet, durably.
+func writeNew(path string, b []byte, mode os.FileMode) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("creating folder: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return fmt.Errorf("creating file: %w", err)
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return nil
+}
+
+var configTemplate = template.Must(template.New("octroi.yaml").Parse(`# Configuration of the Octroi gateway. Paths are relative to this file. Unknown keys are errors:
+# run "octroi check --config octroi.yaml" after a change.
+node: n1
+controller: {{printf "%q" .Controller}}
+listen:
+  public: 127.0.0.1:8080  # put a TLS proxy before it; the cookie is Secure on anything but loopback
+  private: 127.0.0.1:8081 # DPO and data teams; never to the internet
+keys: keys
+state: state
+slots: slots/subjects.slots # keys of the subjects: keep it out of the backups of state
+policies: policies
+spool:
+  dir: spool
+outbox:
+  dir: outbox
+objects:
+  directory: {{.Objects}}
+  # Or S3, with versioning on:
+  # s3:
+  #   endpoint: s3.eu-west-3.amazonaws.com
+  #   bucket: octroi-events
+  #   region: eu-west-3
+  #   secure: true
+  #   access_key_file: keys/s3-access
+  #   secret_key_file: keys/s3-secret
+sites:
+  - key: {{.Key}}
+    name: {{.Site}}
+    origins:{{range .Origins}}
+      - {{.}}{{end}}
+    region: {{.Jurisdiction}}
+    jurisdiction: {{.Jurisdiction}}
+    language: fr
+    too_old: P7D
+destinations:{{range .Destinations}}
+  - name: {{.Name}}
+    interval: {{$.Interval}}
+    recipients:
+      destination: {{.Recipients.Destination}}
+      custodian: {{.Recipients.Custodian}}
+      recovery: {{.Recipients.Recovery}}{{end}}
+`))
+
+func (p *initPlan) writeConfig(path string, destinations []DestinationConfig) error {
+	var b bytes.Buffer
+	err := configTemplate.Execute(&b, map[string]any{
+		"Controller": p.controller, "Objects": p.objects, "Key": p.key, "Site": p.site, "Origins": p.origins,
+		"Jurisdiction": p.jurisdiction, "Destinations": destinations, "Interval": p.interval,
+	})
+	if err != nil {
+		return err
+	}
+	return writeNew(path, b.Bytes(), 0o600)
+}
+
+func (p *initPlan) explain(w io.Writer) {
+	fmt.Fprintf(w, "created %s, a folder for each holder of secrets:\n", p.dir)
+	for _, row := range [][2]string{
+		{gatewayDir, "octroi.yaml, policies, keys: the machine that faces the internet"},
+		{custodianDir, "identity E: a machine that the internet cannot reach"},
+		{warehouseDir, "identity W of each destination: the data team's machine"},
+		{dpoDir, "approval key: the data protection officer's own machine"},
+		{offlineDir, "recovery identity R and key copies: a safe; remove it from this disk"},
+	} {
+		fmt.Fprintf(w, "  %-10s %s\n", row[0], row[1])
+	}
+	fmt.Fprintf(w, "next: octroi check --config %[1]s, then octroi serve --config %[1]s\n", filepath.Join(p.dir, gatewayDir, "octroi.yaml"))
+}

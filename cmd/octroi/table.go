@@ -1,0 +1,131 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// status reads the gateway's figures from its private listener.
+func (d *demo) status() (Status, error) {
+	var s Status
+	token, err := os.ReadFile(d.path(gatewayDir, "admin.token"))
+	if err != nil {
+		return s, err
+	}
+	req, err := http.NewRequest(http.MethodGet, "http://"+demoPrivate+"/v1/status", nil)
+	if err != nil {
+		return s, err
+	}
+	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return s, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return s, fmt.Errorf("status answered %d", resp.StatusCode)
+	}
+	return s, json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&s)
+}
+
+// table prints what has happened since the start, in the order of the data path. After the gateway has stopped it prints what stands.
+func (d *demo) table() {
+	t := tabwriter.NewWriter(d.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(t, "\n%s\t\n", time.Now().Format("15:04:05"))
+	if n := d.shopLine.Load(); n != nil {
+		fmt.Fprintf(t, "sent by the shop\t%d events, %d visitors\n", n.Sent, n.Visitors)
+	}
+	if s, err := d.status(); err == nil {
+		fmt.Fprintf(t, "choices\t%s\n", tally(s.Consents))
+		fmt.Fprintf(t, "accepted\t%s\n", tally(s.Accepted))
+		fmt.Fprintf(t, "refused, and why\t%s\n", tally(s.Refused))
+		fmt.Fprintf(t, "spooled\t%d events, waiting to be sealed\n", s.Spooled)
+		for _, x := range s.Destinations {
+			fmt.Fprintf(t, "shipped to %s\t%d batches with %d rows this run%s\n", x.Name, x.Batches, x.Rows, x.trouble())
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.loaded)) {
+		objects, size := count(d.path("objects", name, "events"))
+		fmt.Fprintf(t, "%s\t%d objects (%d KiB, encrypted), %d rows loaded\n", name, objects, size/1024, d.loaded[name].Load())
+	}
+	_ = t.Flush()
+}
+
+// tally renders counts as "12 (a 7, b 5)".
+func tally(counts map[string]uint64) string {
+	var sum uint64
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		if counts[name] > 0 {
+			sum += counts[name]
+			parts = append(parts, fmt.Sprintf("%s %d", name, counts[name]))
+		}
+	}
+	if len(parts) == 0 {
+		return "0"
+	}
+	return fmt.Sprintf("%d (%s)", sum, strings.Join(parts, ", "))
+}
+
+func count(dir string) (files int, bytes int64) {
+	err := filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil {
+			files, bytes = files+1, bytes+info.Size()
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, 0
+	}
+	return files, bytes
+}
+
+// explain says what runs and what to try next.
+func (d *demo) explain() {
+	fmt.Fprintf(d.out, `
+Octroi demo: everything runs on this machine, on loopback only. Nobody else can reach it.
+
+  public listener    http://%[1]s      sites send consents and events here (site key: demo)
+  private listener   http://%[2]s      DPO and data team
+  kept in            %[3]s               one folder a holder of secrets; %[3]s/objects is the object store
+  loaded rows        %[3]s/loaded/warehouse, %[3]s/loaded/accounting   (NDJSON)
+
+Try, in another terminal:
+
+  # 1. an event without consent is refused
+  curl -s 'http://%[1]s/v1/events?k=demo' -d '{"id":"1","type":"page_view","fields":{"url":"https://shop.example/?q=x"}}'
+
+  # 2. read the notice, consent to it, keep the cookie
+  SNAPSHOT=$(curl -s 'http://%[1]s/v1/notice?k=demo&language=en' | sed 's/.*"snapshot":"\([^"]*\)".*/\1/')
+  curl -s -c jar 'http://%[1]s/v1/consents' -d "{\"k\":\"demo\",\"snapshot\":\"$SNAPSHOT\",\"purposes\":{\"audience\":true}}"
+
+  # 3. now the event is accepted, and its row is loaded within 10 seconds, without the query of its URL
+  curl -s -b jar 'http://%[1]s/v1/events?k=demo' -d '{"id":"2","type":"page_view","fields":{"url":"https://shop.example/me?q=x"}}'
+  grep -h shop.example/me -r %[3]s/loaded/warehouse
+
+  # 4. withdraw: the next event is refused
+  curl -s -b jar 'http://%[1]s/v1/consents/withdraw' -d '{"k":"demo"}'
+
+  # 5. what was shipped opens only with a recipient's key, and the evidence verifies offline
+  %[4]s evidence --url http://%[2]s --token-file %[3]s/gateway/admin.token --out /tmp/octroi-log
+  %[4]s verify log /tmp/octroi-log --key %[3]s/dpo/log.key.pub
+  %[4]s verify stream %[3]s/objects --destination warehouse --key %[3]s/dpo/signing.key.pub
+
+Ctrl-C stops it.
+`, demoPublic, demoPrivate, d.dir, os.Args[0])
+}
