@@ -67,7 +67,7 @@ func (x *draft) checkLanguages(all []string, events *touchpoints) {
 		key   string
 		texts map[string]string
 	}{{"title", x.Titles}, {"notice.text", x.Texts}} {
-		if part.texts == nil {
+		if len(part.texts) == 0 {
 			continue // said already
 		}
 		var lacks []string
@@ -172,7 +172,8 @@ func (x *draft) checkEventTypes(events *touchpoints) {
 			if nearest(name, names) == "" {
 				right = "add it to event_types in " + eventsFile
 			}
-			x.root.doc.wrong(x.eventTypeLines[i], fmt.Sprintf("event_types[%d]", i), fmt.Sprintf("%q is no event type", name), right)
+			at := x.eventTypePlaces[i]
+			x.root.doc.wrong(at.line, fmt.Sprintf("event_types[%d]", at.index), fmt.Sprintf("%q is no event type", name), right)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -28,11 +29,12 @@ const (
 	kindBool
 	kindList
 	kindMap
+	kindRefused // a problem has been reported; nothing more is to be said of it
 )
 
 // String names the kind as messages do.
 func (k kind) String() string {
-	return [...]string{"empty", "a text", "a number", "true or false", "a list", "a mapping"}[k]
+	return [...]string{"empty", "a text", "a number", "true or false", "a list", "a mapping", "refused"}[k]
 }
 
 // value is one node of a document: the few things of YAML that a policy is written with. Anchors, aliases, merges, tags and
@@ -74,20 +76,16 @@ func (d *document) parse(content []byte) *value {
 		d.syntax(err)
 		return nil
 	}
-	var root *value
-	for i, doc := range file.Docs {
-		if i > 0 && doc.Body != nil {
-			d.wrong(lineOf(doc), "", "a second document in one file", "write one document in each file")
-			return nil
-		}
-		if i == 0 && doc.Body != nil {
-			root = d.build(doc.Body, "")
-		}
-	}
-	if root == nil && len(*d.problems) == 0 {
+	docs := slices.DeleteFunc(file.Docs, func(doc *ast.DocumentNode) bool { return doc.Body == nil })
+	switch len(docs) {
+	case 0:
 		d.wrong(0, "", "an empty file", "write a document, or remove the file")
+		return nil
+	case 1:
+		return d.build(docs[0].Body, "")
 	}
-	return root
+	d.wrong(lineOf(docs[1]), "", "a second document in one file", "write one document in each file")
+	return nil
 }
 
 // errPanicked is what parseYAML makes of a panic of the parser.
@@ -168,7 +166,7 @@ func (d *document) syntax(err error) {
 	d.wrong(line, "", "not YAML: "+message, "write keys and values as the default policy does")
 }
 
-// build turns a node into a value; nil, and a problem, for what a policy may not use.
+// build turns a node into a value; a refused one, and a problem, for what a policy may not use.
 func (d *document) build(node ast.Node, path string) *value {
 	v := &value{line: lineOf(node)}
 	switch n := node.(type) {
@@ -185,20 +183,18 @@ func (d *document) build(node ast.Node, path string) *value {
 	case *ast.SequenceNode:
 		v.kind = kindList
 		for i, item := range n.Values {
-			if x := d.build(item, fmt.Sprintf("%s[%d]", path, i)); x != nil {
-				v.items = append(v.items, x)
-			}
+			v.items = append(v.items, d.build(item, fmt.Sprintf("%s[%d]", path, i)))
 		}
 	case *ast.MappingNode:
 		v.kind, v.entries = kindMap, d.entries(n.Values, path)
 	case *ast.MappingValueNode:
 		v.kind, v.entries = kindMap, d.entries([]*ast.MappingValueNode{n}, path)
 	case *ast.AnchorNode, *ast.AliasNode:
+		v.kind = kindRefused
 		d.wrong(v.line, path, "an anchor or alias", "write the value out")
-		return nil
 	default:
+		v.kind = kindRefused
 		d.wrong(v.line, path, "a YAML feature that policies do not use", "write plain keys, texts and lists")
-		return nil
 	}
 	return v
 }
@@ -211,9 +207,7 @@ func (d *document) entries(nodes []*ast.MappingValueNode, path string) []entry {
 			d.wrong(lineOf(n.Key), path, "a key that is not a plain word", "write the key as a word; in quotes if it looks like a number")
 			continue
 		}
-		if x := d.build(n.Value, join(path, key.Value)); x != nil {
-			entries = append(entries, entry{key: key.Value, line: lineOf(n.Key), value: x})
-		}
+		entries = append(entries, entry{key: key.Value, line: lineOf(n.Key), value: d.build(n.Value, join(path, key.Value))})
 	}
 	return entries
 }

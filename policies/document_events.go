@@ -13,7 +13,6 @@ const eventsFile = "events.yaml"
 type touchpoints struct {
 	stages    []string
 	languages []string // as wished; nil where the document does not say
-	lines     []int    // as languages
 	types     []*EventType
 	doc       *document
 }
@@ -55,7 +54,7 @@ func (e *touchpoints) readType(name string, v *value, known map[string]string) *
 		Channel: f.among("channel", OtherChannel, channels[:]),
 		Stage:   f.among("stage", known[name], e.stages),
 	}
-	if t.Stage == "" && !f.has("stage") && v.kind == kindMap {
+	if t.Stage == "" && !f.has("stage") && !f.none {
 		f.wrong("stage", "is missing, and the preset does not know the type", choose("", e.stages))
 	}
 	return t
@@ -93,14 +92,18 @@ func (e *touchpoints) readLanguages(f fields) {
 	if list == nil {
 		return
 	}
+	var languages []string
 	for i, v := range list.items {
 		switch {
 		case !isLanguage(v.text):
 			f.doc.wrong(v.line, fmt.Sprintf("languages[%d]", i), "not a language", "write a BCP 47 tag such as fr or pt-BR")
-		case slices.Contains(e.languages, v.text):
+		case slices.Contains(languages, v.text):
 			f.doc.wrong(v.line, fmt.Sprintf("languages[%d]", i), fmt.Sprintf("%q is in the list already", v.text), "remove it")
 		default:
-			e.languages, e.lines = append(e.languages, v.text), append(e.lines, v.line)
+			languages = append(languages, v.text)
 		}
+	}
+	if len(languages) == len(list.items) { // a list with a slip in it says nothing about the texts of the purposes
+		e.languages = languages
 	}
 }

@@ -13,8 +13,8 @@ import (
 // draft is a purpose as its document has it, before the rules that need the other documents.
 type draft struct {
 	Purpose
-	root           fields
-	eventTypeLines []int // as Purpose.EventTypes
+	root            fields
+	eventTypePlaces []place // as Purpose.EventTypes
 }
 
 // readPurpose reads the document of one purpose; nil where it is not even a mapping.
@@ -39,7 +39,7 @@ func (d *document) readPurpose(root *value) *draft {
 	x.SubjectNone = f.among("subject", "required", []string{"required", "none"}) == "none"
 	x.Sharing, x.Advertising = f.flag("sharing"), f.flag("advertising")
 	f.missing("event_types", "the event types the purpose needs, or []")
-	x.EventTypes, x.eventTypeLines = f.names("event_types")
+	x.EventTypes, x.eventTypePlaces = f.names("event_types")
 	x.readFields()
 	f.missing("recipients", "each destination with its name and country, or []")
 	x.readRecipients()

@@ -14,6 +14,7 @@ type fields struct {
 	path string
 	line int
 	at   map[string]*value
+	none bool // it is no mapping at all, so no key of it is missing
 }
 
 // object reads a mapping whose keys are all among known.
@@ -31,7 +32,8 @@ func (d *document) object(v *value, path string, known ...string) fields {
 func (d *document) mapping(v *value, path string) fields {
 	f := fields{doc: d, path: path, line: v.line, at: make(map[string]*value, len(v.entries))}
 	if v.kind != kindMap {
-		d.wrong(v.line, path, "is "+v.kind.String(), "write a mapping: key: value")
+		d.wrongKind(v, path, "write a mapping: key: value")
+		f.none = true
 		return f
 	}
 	for _, e := range v.entries {
@@ -77,8 +79,15 @@ func (f fields) find(key string, want kind) *value {
 	if want == kindText && x.kind != kindList && x.kind != kindMap {
 		right = fmt.Sprintf("write it in quotes: %q", clip(x.text))
 	}
-	f.wrong(key, "is "+x.kind.String(), right)
+	f.doc.wrongKind(x, join(f.path, key), right)
 	return nil
+}
+
+// wrongKind reports a value that is of another kind than it must be, unless it is refused already.
+func (d *document) wrongKind(v *value, path, right string) {
+	if v.kind != kindRefused {
+		d.wrong(v.line, path, "is "+v.kind.String(), right)
+	}
 }
 
 // clip is a text short enough for a message.
@@ -91,7 +100,7 @@ func clip(s string) string {
 
 // missing reports a key that must be there, and says what to write.
 func (f fields) missing(key, example string) {
-	if f.at[key] == nil {
+	if f.at[key] == nil && !f.none {
 		f.wrong(key, "is missing", "write "+example)
 	}
 }
@@ -113,7 +122,7 @@ func (f fields) text(key string) string {
 	return text
 }
 
-// line reads a text of one line, as names and references are.
+// short reads a text of one line, as names and references are.
 func (f fields) short(key string) string {
 	text := f.text(key)
 	if strings.ContainsRune(text, '\n') || len(text) > 256 {
@@ -205,8 +214,11 @@ func (f fields) period(key string, otherwise Period) Period {
 	return otherwise
 }
 
-// names reads a list of distinct names; each comes with its line.
-func (f fields) names(key string) (names []string, lines []int) {
+// place is where a list has an item.
+type place struct{ line, index int }
+
+// names reads a list of distinct names; each comes with its place.
+func (f fields) names(key string) (names []string, places []place) {
 	list := f.find(key, kindList)
 	if list == nil {
 		return nil, nil
@@ -215,14 +227,14 @@ func (f fields) names(key string) (names []string, lines []int) {
 		path := fmt.Sprintf("%s[%d]", join(f.path, key), i)
 		switch {
 		case x.kind != kindText:
-			f.doc.wrong(x.line, path, "is "+x.kind.String(), "write a name")
+			f.doc.wrongKind(x, path, "write a name")
 		case slices.Contains(names, x.text):
 			f.doc.wrong(x.line, path, fmt.Sprintf("%q is in the list already", clip(x.text)), "remove it")
 		case !isName(x.text):
 			f.doc.wrong(x.line, path, fmt.Sprintf("%q is not a name", clip(x.text)), nameRule)
 		default:
-			names, lines = append(names, x.text), append(lines, x.line)
+			names, places = append(names, x.text), append(places, place{x.line, i})
 		}
 	}
-	return names, lines
+	return names, places
 }
