@@ -147,14 +147,14 @@ func (x *draft) uncovered(eventType, destination string, all []*draft) string {
 		}
 		found = true
 		for field, treatment := range o.Fields {
-			covered[field] = max(covered[field], treatment.rank())
+			covered[field] = max(covered[field], treatment.Reveals())
 		}
 	}
 	if !found {
 		return "no purpose with a declared basis covers it"
 	}
 	for _, field := range slices.Sorted(maps.Keys(x.Fields)) {
-		if x.Fields[field].rank() > covered[field] {
+		if x.Fields[field].Reveals() > covered[field] {
 			return fmt.Sprintf("no purpose with a declared basis covers the field %s", field)
 		}
 	}

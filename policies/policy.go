@@ -41,7 +41,7 @@ type Policy struct {
 	hash      [32]byte
 }
 
-// fieldMasks says, for one field, which purposes treat it how; the index is the rank of the treatment.
+// fieldMasks says, for one field, which purposes treat it how; the index is what Treatment.Reveals answers.
 type fieldMasks [len(treatments)]Mask
 
 // Hash is the SHA-256 of the policy's canonical content. It travels in Grant, receipt, Event and stream.
@@ -110,7 +110,7 @@ func (p *Policy) index() {
 				p.fields[field] = new(fieldMasks)
 				p.names = append(p.names, field)
 			}
-			p.fields[field][treatment.rank()] |= purpose.Bit()
+			p.fields[field][treatment.Reveals()] |= purpose.Bit()
 		}
 	}
 	slices.Sort(p.names)

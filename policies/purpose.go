@@ -60,11 +60,11 @@ const (
 	Keep       Treatment = "keep"
 )
 
-// treatments is the closed list; the index is the rank.
+// treatments is the closed list; the index is what Reveals answers.
 var treatments = [...]Treatment{Drop, TruncateIP, UAFamily, URLPath, Keep}
 
-// rank is the place among the treatments; Drop's for what is none.
-func (t Treatment) rank() int { return max(0, slices.Index(treatments[:], t)) }
+// Reveals ranks the treatment by how much of a field it lets through: 0 for Drop and for what is no treatment.
+func (t Treatment) Reveals() int { return max(0, slices.Index(treatments[:], t)) }
 
 // OnWithdrawal says what a withdrawal does with what is already stored.
 type OnWithdrawal string
