@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+)
+
+// destination is one of the run's two: warehouse holds those who consent, accounting holds everyone, under the contract.
+type destination struct{ name, format string }
+
+var destinations = []destination{{"warehouse", "parquet"}, {"accounting", "ndjson"}}
+
+// bucket is a real S3 server with a versioned bucket.
+type bucket struct {
+	endpoint string
+	client   *minio.Client
+	process  *exec.Cmd
+}
+
+const (
+	bucketName = "octroi-real"
+	accessKey  = "real-access"
+	secretKey  = "real-secret-of-a-server-that-lives-for-minutes"
+)
+
+func startBucket(program, dir string) (*bucket, error) {
+	for _, d := range []string{"objects", "versions"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	log, err := os.Create(filepath.Join(dir, "versitygw.log"))
+	if err != nil {
+		return nil, err
+	}
+	b := &bucket{endpoint: address, process: exec.Command(program, "--port", address, "posix", "--versioning-dir", filepath.Join(dir, "versions"), filepath.Join(dir, "objects"))}
+	b.process.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+accessKey, "ROOT_SECRET_KEY="+secretKey)
+	b.process.Stdout, b.process.Stderr = log, log
+	if err := b.process.Start(); err != nil {
+		return nil, fmt.Errorf("starting the S3 server %s: %w (make installs it)", program, err)
+	}
+	if b.client, err = minio.New(address, &minio.Options{Creds: credentials.NewStaticV4(accessKey, secretKey, "")}); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for ctx.Err() == nil {
+		if _, err = net.Dial("tcp", address); err == nil {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if err := b.client.MakeBucket(ctx, bucketName, minio.MakeBucketOptions{}); err != nil {
+		return nil, fmt.Errorf("making the bucket: %w", err)
+	}
+	return b, b.client.EnableVersioning(ctx, bucketName)
+}
+
+func (b *bucket) stop() {
+	_ = b.process.Process.Kill()
+	_ = b.process.Wait()
+}
+
+// install creates the installation: the product's own init, then the run's policy (validity of two years, no age limit) and S3.
+func (r *run) install(ctx context.Context) (err error) {
+	if r.public, err = freeAddress(); err != nil {
+		return err
+	}
+	if r.private, err = freeAddress(); err != nil {
+		return err
+	}
+	err = r.exec(ctx, filepath.Join(r.bin, "octroi"), "init", "--dir", r.path(), "--site", "cdnow", "--origin", "http://"+r.public,
+		"--jurisdiction", "US", "--interval", "1s")
+	if err != nil {
+		return err
+	}
+	keys := r.path("gateway", "keys")
+	for name, secret := range map[string]string{"s3-access": accessKey, "s3-secret": secretKey} {
+		for _, dir := range []string{keys, r.path("warehouse")} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(secret+"\n"), 0o600); err != nil {
+				return err
+			}
+		}
+	}
+	s3 := fmt.Sprintf("s3:\n    endpoint: %s\n    bucket: %s\n    region: us-east-1\n    secure: false\n    access_key_file: keys/s3-access\n    secret_key_file: keys/s3-secret",
+		r.bucket.endpoint, bucketName)
+	if err := edit(r.path("gateway", "octroi.yaml"), "127.0.0.1:8080", r.public, "127.0.0.1:8081", r.private, "directory: ../objects", s3, "    too_old: P7D\n", ""); err != nil {
+		return err
+	}
+	if err := edit(r.path("gateway", "policies", "audience.yaml"), "validity: P6M", "validity: P24M", "retention: P13M", "retention: P36M"); err != nil {
+		return err
+	}
+	return r.exec(ctx, filepath.Join(r.bin, "octroi"), "check", "--config", r.path("gateway", "octroi.yaml"))
+}
+
+// edit replaces pairs of texts in a file; each must be there.
+func edit(file string, pairs ...string) error {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	text := string(b)
+	for i := 0; i < len(pairs); i += 2 {
+		if !strings.Contains(text, pairs[i]) {
+			return fmt.Errorf("%s does not hold %q", file, pairs[i])
+		}
+		text = strings.ReplaceAll(text, pairs[i], pairs[i+1])
+	}
+	return os.WriteFile(file, []byte(text), 0o600)
+}
+
+// loadArgs are what a destination's data team would type.
+func (r *run) loadArgs(d destination) []string {
+	return []string{
+		"--from", "s3://" + bucketName, "--endpoint", "http://" + r.bucket.endpoint, "--region", "us-east-1",
+		"--access-key-file", r.path("warehouse", "s3-access"), "--secret-key-file", r.path("warehouse", "s3-secret"),
+		"--destination", d.name, "--identity", r.path("warehouse", d.name, "identity.txt"), "--gateway-key", r.path("warehouse", d.name, "signing.key.pub"),
+		"--into", r.path("loaded", d.name), "--format", d.format,
+	}
+}
