@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -291,6 +293,25 @@ func TestMissingTopLevel(t *testing.T) {
 	}
 	if _, err := read(plant(t, "-- policies/p.go --\npackage\n")); err == nil {
 		t.Error("a file that is no Go is read")
+	}
+}
+
+func TestReach(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/there" {
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	defer server.Close()
+	if err := reach(t.Context(), server.URL+"/there"); err != nil {
+		t.Error(err)
+	}
+	if err := reach(t.Context(), server.URL+"/elsewhere"); err == nil {
+		t.Error("a page that is not there is reached")
+	}
+	server.Close()
+	if err := reach(t.Context(), server.URL+"/there"); err == nil {
+		t.Error("a server that is gone is reached")
 	}
 }
 
