@@ -13,6 +13,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/octroi/octroi/collector"
+	"github.com/octroi/octroi/consent"
 	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/policies"
 )
@@ -22,6 +23,7 @@ import (
 type Config struct {
 	Node         string              `yaml:"node"`       // name of this node in object keys and streams
 	Controller   string              `yaml:"controller"` // legal name of the controller, as receipts name it
+	Contact      ContactConfig       `yaml:"contact"`    // of the controller, as receipts name it
 	PolicyURL    string              `yaml:"policy_url"` // of the privacy policy, as receipts name it
 	Listen       ListenConfig        `yaml:"listen"`
 	Keys         string              `yaml:"keys"`     // folder of key files
@@ -35,6 +37,17 @@ type Config struct {
 	Destinations []DestinationConfig `yaml:"destinations"`
 
 	dir string // of the file
+}
+
+// ContactConfig is how persons reach the controller (GDPR Art. 13(1)(a)).
+type ContactConfig struct {
+	Name       string `yaml:"name"` // of the data protection officer, or whoever answers
+	Email      string `yaml:"email"`
+	Phone      string `yaml:"phone"`
+	Street     string `yaml:"street"`
+	PostalCode string `yaml:"postal_code"`
+	City       string `yaml:"city"`
+	Country    string `yaml:"country"`
 }
 
 // ListenConfig are the two listeners: public for sites, private for DPO and data teams.
@@ -232,7 +245,7 @@ func (c *Config) sites() ([]collector.Site, error) {
 		}
 		out[i] = collector.Site{
 			Key: s.Key, Name: s.Name, Origins: s.Origins, Region: s.Region, Jurisdiction: s.Jurisdiction, Language: s.Language,
-			Controller: c.Controller, PolicyURL: c.PolicyURL, TooOld: old,
+			Controller: c.Controller, Contact: consent.Contact(c.Contact), PolicyURL: c.PolicyURL, TooOld: old,
 		}
 	}
 	return out, nil

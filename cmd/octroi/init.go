@@ -208,6 +208,14 @@ var configTemplate = template.Must(template.New("octroi.yaml").Parse(`# Configur
 # run "octroi check --config octroi.yaml" after a change.
 node: n1
 controller: {{printf "%q" .Controller}}
+# contact: # of the controller, as receipts name it
+#   name: Data protection officer
+#   email: dpo@shop.example
+#   street: 1 rue de l'Exemple
+#   postal_code: "75000"
+#   city: Paris
+#   country: FR
+# policy_url: https://shop.example/privacy
 listen:
   public: 127.0.0.1:8080  # put a TLS proxy before it; the cookie is Secure on anything but loopback
   private: 127.0.0.1:8081 # DPO and data teams; never to the internet

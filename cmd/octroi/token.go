@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/octroi/octroi/collector"
 	"github.com/spf13/cobra"
 )
@@ -114,7 +115,7 @@ func mintToken(key ed25519.PrivateKey, node string, claims collector.TokenClaims
 	if claims.Subject == "" {
 		return "", usageError{fmt.Errorf("name the token's holder with --name")}
 	}
-	claims.Issuer = node
+	claims.Issuer, claims.ID = node, uuid.NewString()
 	token, err := collector.MakeToken(claims, key)
 	if err != nil {
 		return "", fmt.Errorf("signing token: %w", err)

@@ -121,7 +121,10 @@ record is what was logged, byte for byte, and that the log's signed head holds i
 // verifyRecord tells a receipt from a record by its first bytes.
 func verifyRecord(b []byte, v *evidence.Verifier, signing string) (string, error) {
 	if !bytes.HasPrefix(b, []byte("eyJ")) {
-		r, err := consent.VerifyProven(b, v)
+		r, err := consent.ParseProven(b)
+		if err == nil {
+			err = consent.VerifyProven(r, v)
+		}
 		if err != nil {
 			return "", evidenceError{fmt.Errorf("the record does not hold: %w", err)}
 		}
