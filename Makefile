@@ -50,8 +50,8 @@ build: ## build the programs into bin/
 
 test: build $(VERSITYGW) ## run every test, with the race detector where there is a C compiler
 	@race=-race; compiler=$$($(GO) env CC); \
-	if ! command -v $${compiler%% *} >/dev/null 2>&1; then \
-		race=; echo "make test: no C compiler ($$compiler), so the tests run without the race detector"; \
+	if [ "$$($(GO) env CGO_ENABLED)" != 1 ] || ! command -v $${compiler%% *} >/dev/null 2>&1; then \
+		race=; echo "make test: no C compiler ($$compiler, CGO_ENABLED), so the tests run without the race detector"; \
 	fi; \
 	echo "$(GO) test $$race -count=1 $(TEST_ARGS) ./..."; \
 	$(TEST_ENV) $(GO) test $$race -count=1 $(TEST_ARGS) ./...
@@ -94,7 +94,7 @@ fuzz: ## run each fuzz target for FUZZ_TIME
 clean: ## remove what build made; octroi-data and the tools stay
 	rm -rf '$(BIN)' bench.json deploy/interop/node_modules
 
-# The tools: a version's folder exists only when the tool is in it.
+# The tools: each version has a folder of its own, so a new version is a new file and an old one is never mistaken for it.
 $(VERSITYGW): module = github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION)
 $(GOFUMPT): module = mvdan.cc/gofumpt@$(GOFUMPT_VERSION)
 $(STATICCHECK): module = honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION)
