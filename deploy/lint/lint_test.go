@@ -223,6 +223,7 @@ var total int
 var table = map[string]int{}
 var Shared = struct{ n int }{}
 var once [3]int
+var _ = total
 
 func count(table map[string]int) {
 	total++
@@ -238,6 +239,7 @@ package policies
 
 func forget(list []int) {
 	delete(table, "x")
+	_ = list
 	once := list
 	once[0] = 1
 	other.total = 2
@@ -250,11 +252,11 @@ func seam() { total = 3 }
 
 func init() {}
 `, []string{
-			"policies/p.go:13: writes the package's variable Shared",
-			"policies/p.go:16: func init",
-			"policies/p.go:9: writes the package's variable total",
+			"policies/p.go:10: writes the package's variable total",
+			"policies/p.go:14: writes the package's variable Shared",
+			"policies/p.go:17: func init",
 			"policies/q.go:4: writes the package's variable table",
-			"policies/q.go:8: writes the package's variable total",
+			"policies/q.go:9: writes the package's variable total",
 		}},
 		"long":          {"-- policies/p.go --\n" + long, []string{"policies/p.go:3: long has 71 lines, at most 70"}},
 		"long test":     {"-- policies/p_test.go --\n" + long, nil},

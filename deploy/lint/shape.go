@@ -133,7 +133,7 @@ func checkState(sources []source) []breach {
 func (s source) written() []*ast.Ident {
 	var names []*ast.Ident
 	note := func(x ast.Expr) {
-		if name := root(x); name != nil {
+		if name := root(x); name != nil && name.Name != "_" {
 			names = append(names, name)
 		}
 	}
