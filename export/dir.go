@@ -1,0 +1,309 @@
+package export
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Dir is an object store in a folder, for one machine: the demo, tests, and sites that move the objects on by other means. Objects are
+// files named by their keys. It has no versions: Put answers "", and Get knows only "". It is safe for concurrent use, also by
+// several processes; the file system must have hard links.
+type Dir struct{ root *os.Root }
+
+// dirTemporary holds objects that are being written. A crash may leave files here; no key leads to them, and Check removes those of an earlier day.
+const dirTemporary = ".octroi-tmp"
+
+// OpenDir opens an existing folder as a store; a missing one is ErrRefused. Links that lead out of it are not followed.
+func OpenDir(folder string) (*Dir, error) {
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return nil, fmt.Errorf("opening object folder %q: %w", folder, dirError(err))
+	}
+	return &Dir{root: root}, nil
+}
+
+// CreateDir is OpenDir, and makes the folder first where it is missing.
+func CreateDir(folder string) (*Dir, error) {
+	if err := os.MkdirAll(folder, 0o750); err != nil {
+		return nil, fmt.Errorf("creating object folder %q: %w", folder, dirError(err))
+	}
+	return OpenDir(folder)
+}
+
+// Close closes the folder; objects being read stay readable.
+func (d *Dir) Close() error { return d.root.Close() }
+
+// Put writes a temporary file, syncs it and links it to its key: a link, unlike a rename, never replaces what is there, so this is
+// If-None-Match. A crash before the link leaves a temporary file; one after it is a Put that has happened, and repeats as such.
+func (d *Dir) Put(ctx context.Context, key string, body io.ReadSeeker, size int64, sum [32]byte) (version string, err error) {
+	if err := checkKey(key); err != nil {
+		return "", err
+	}
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	temporary, err := d.write(body, size, sum)
+	if err != nil {
+		return "", fmt.Errorf("putting object: %w", dirError(err))
+	}
+	defer d.root.Remove(temporary) // a second name of the object, or the only one of a failure
+	if err := d.makeParents(path.Dir(key)); err != nil {
+		return "", fmt.Errorf("putting object: %w", dirError(err))
+	}
+	err = d.root.Link(temporary, key)
+	if errors.Is(err, fs.ErrExist) {
+		return "", d.same(ctx, key, size, sum)
+	}
+	if err == nil {
+		err = d.sync(path.Dir(key))
+	}
+	if err != nil {
+		return "", fmt.Errorf("putting object: %w", dirError(err))
+	}
+	return "", nil
+}
+
+func (d *Dir) write(body io.ReadSeeker, size int64, sum [32]byte) (name string, err error) {
+	if err := d.root.MkdirAll(dirTemporary, 0o750); err != nil {
+		return "", err
+	}
+	name = dirTemporary + "/" + rand.Text()
+	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+	if err != nil {
+		return "", err
+	}
+	err = copyExactly(f, body, size, sum)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		d.root.Remove(name)
+		return "", err
+	}
+	return name, nil
+}
+
+// copyExactly copies body from its beginning; ErrDigest unless it has the size and the hash.
+func copyExactly(w io.Writer, body io.ReadSeeker, size int64, sum [32]byte) error {
+	if _, err := body.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("reading what is to be stored: %w", err)
+	}
+	h := sha256.New()
+	n, err := io.Copy(io.MultiWriter(w, h), io.LimitReader(body, size+1))
+	if err != nil {
+		return err
+	}
+	if n != size || !hasSum(h, sum) {
+		return ErrDigest
+	}
+	return nil
+}
+
+func hasSum(h hash.Hash, sum [32]byte) bool { return [32]byte(h.Sum(nil)) == sum }
+
+// same says whether the object that is there already is the one to be put. Its names are synced either way: the Put that made it may
+// have been cut off before it did so.
+func (d *Dir) same(ctx context.Context, key string, size int64, sum [32]byte) error {
+	r, err := d.Get(ctx, key, "")
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if err := sameBytes(r, size, sum); err != nil {
+		return err
+	}
+	if err := d.sync(path.Dir(key)); err != nil {
+		return fmt.Errorf("putting object: %w", dirError(err))
+	}
+	return nil
+}
+
+// sameBytes is nil where r holds the bytes of the hash, ErrExists where it holds others.
+func sameBytes(r io.Reader, size int64, sum [32]byte) error {
+	h := sha256.New()
+	n, err := io.Copy(h, io.LimitReader(r, size+1))
+	if err != nil {
+		return fmt.Errorf("comparing object: %w", err)
+	}
+	if n != size || !hasSum(h, sum) {
+		return ErrExists
+	}
+	return nil
+}
+
+// makeParents makes a key's folders and syncs each into the one above.
+func (d *Dir) makeParents(folder string) error {
+	if folder == "." {
+		return nil
+	}
+	if _, err := d.root.Stat(folder); err == nil {
+		return nil
+	}
+	if err := d.makeParents(path.Dir(folder)); err != nil {
+		return err
+	}
+	if err := d.root.Mkdir(folder, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return d.sync(path.Dir(folder))
+}
+
+func (d *Dir) sync(folder string) error {
+	f, err := d.root.Open(folder)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// Get opens the object.
+func (d *Dir) Get(ctx context.Context, key, version string) (io.ReadCloser, error) {
+	if err := checkKey(key); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if version != "" {
+		return nil, fmt.Errorf("getting object: %w: a folder keeps no versions", ErrNoObject)
+	}
+	f, err := d.root.Open(key)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, fmt.Errorf("getting object: %w", ErrNoObject)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("getting object: %w", dirError(err))
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		f.Close()
+		return nil, fmt.Errorf("getting object: %w", ErrNoObject)
+	}
+	return f, nil
+}
+
+// List calls fn for each object. Folders are read as they are reached; an object put meanwhile may or may not be seen.
+func (d *Dir) List(ctx context.Context, prefix, after string, fn func(key string, size int64) error) error {
+	return d.list(ctx, ".", dirRange{prefix, after}, fn)
+}
+
+// dirRange is what a listing asks for.
+type dirRange struct{ prefix, after string }
+
+// holds says whether keys that begin with the folder's name may be in the range.
+func (r dirRange) holds(folder string) bool {
+	return (strings.HasPrefix(folder, r.prefix) || strings.HasPrefix(r.prefix, folder)) &&
+		(folder > r.after || strings.HasPrefix(r.after, folder))
+}
+
+func (d *Dir) list(ctx context.Context, folder string, r dirRange, fn func(string, int64) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	entries, err := fs.ReadDir(d.root.FS(), folder)
+	if errors.Is(err, fs.ErrNotExist) && folder != "." {
+		return nil // removed meanwhile
+	}
+	if err != nil {
+		return fmt.Errorf("listing objects: %w", dirError(err))
+	}
+	// Key order is the order of whole keys: a folder counts as its name and the slash.
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		switch name := path.Join(folder, e.Name()); {
+		case strings.HasPrefix(e.Name(), "."):
+		case e.IsDir():
+			names = append(names, name+"/")
+		case e.Type().IsRegular():
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if err := d.listOne(ctx, name, r, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Dir) listOne(ctx context.Context, name string, r dirRange, fn func(string, int64) error) error {
+	if folder, ok := strings.CutSuffix(name, "/"); ok {
+		if !r.holds(name) {
+			return nil
+		}
+		return d.list(ctx, folder, r, fn)
+	}
+	if name <= r.after || !strings.HasPrefix(name, r.prefix) {
+		return nil
+	}
+	info, err := d.root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("listing objects: %w", dirError(err))
+	}
+	return fn(name, info.Size())
+}
+
+// Check writes and removes a file, and removes temporary files that a crash of an earlier day left.
+func (d *Dir) Check(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	name, err := d.write(strings.NewReader(""), 0, sha256.Sum256(nil))
+	if err != nil {
+		return fmt.Errorf("checking object folder: %w", dirError(err))
+	}
+	second := name + "-link"
+	err = d.root.Link(name, second)
+	d.root.Remove(second)
+	d.root.Remove(name)
+	if err != nil {
+		return fmt.Errorf("checking object folder: %w: its file system has no hard links: choose a folder on ext4, xfs, btrfs or zfs", ErrRefused)
+	}
+	return d.removeStale()
+}
+
+// dirError sorts an error of the file system into those of Objects. A full disk is worth another try, missing rights are not. The
+// file's name stays: it is a key, which names no person.
+func dirError(err error) error {
+	switch {
+	case errors.Is(err, ErrDigest), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("%w: the disk is full: %w", ErrUnavailable, err)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%w: give this user the right to write the folder: %w", ErrRefused, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: the folder is missing: create or mount it: %w", ErrRefused, err)
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ENAMETOOLONG), errors.Is(err, syscall.ELOOP):
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+func (d *Dir) removeStale() error {
+	entries, err := fs.ReadDir(d.root.FS(), dirTemporary)
+	if err != nil {
+		return fmt.Errorf("checking object folder: %w", dirError(err))
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > 24*time.Hour {
+			d.root.Remove(dirTemporary + "/" + e.Name())
+		}
+	}
+	return nil
+}
