@@ -142,7 +142,10 @@ func (d *document) readable(content []byte) bool {
 			d.wrong(line, "", "bytes that are not UTF-8", "save the file as UTF-8")
 			return false
 		case r == '\n':
-			line++
+			if line++; line > MaxFileLines+1 {
+				d.wrong(0, "", fmt.Sprintf("has more than %d lines", MaxFileLines), "shorten it")
+				return false
+			}
 		case r != '\t' && unicode.IsControl(r), r == '\u2028', r == '\u2029', unicode.Is(unicode.Bidi_Control, r):
 			d.wrong(line, "", fmt.Sprintf("an invisible control character %U", r), "remove it")
 			return false

@@ -92,6 +92,10 @@ func (e *touchpoints) readLanguages(f fields) {
 	if list == nil {
 		return
 	}
+	if len(list.items) > MaxLanguages {
+		f.wrong("languages", fmt.Sprintf("has more than %d languages", MaxLanguages), "shorten it")
+		return
+	}
 	var languages []string
 	for i, v := range list.items {
 		switch {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/octroi/octroi/policies"
 	"golang.org/x/tools/txtar"
@@ -104,8 +105,19 @@ func TestLimits(t *testing.T) {
 		want   string
 	}{
 		"file": {func(f fstest.MapFS) {
-			f["audience.yaml"].Data = bytes.Repeat([]byte("# \n"), policies.MaxFileBytes)
-		}, "audience.yaml: is larger than 256 KiB; shorten it"},
+			f["audience.yaml"].Data = bytes.Repeat([]byte("# "), policies.MaxFileBytes/2+1)
+		}, "audience.yaml: is larger than 128 KiB; shorten it"},
+		"lines": {func(f fstest.MapFS) {
+			f["audience.yaml"].Data = append([]byte("a: |\n"), bytes.Repeat([]byte("\n"), policies.MaxFileBytes-5)...)
+		}, "audience.yaml: has more than 2000 lines; shorten it"},
+		"list": {func(f fstest.MapFS) {
+			long := "event_types: [" + strings.Repeat("page_view, ", policies.MaxFileBytes/20) + "page_view, "
+			f["audience.yaml"].Data = bytes.Replace(f["audience.yaml"].Data, []byte("event_types: ["), []byte(long), 1)
+		}, "event_types: has more than 256 entries; shorten it"},
+		"languages": {func(f fstest.MapFS) {
+			long := "languages: [" + strings.Repeat("fr, ", policies.MaxLanguages)
+			f["events.yaml"].Data = bytes.Replace(f["events.yaml"].Data, []byte("languages: ["), []byte(long), 1)
+		}, "events.yaml:9: languages: has more than 32 languages; shorten it"},
 		"purposes": {func(f fstest.MapFS) {
 			for i := range policies.MaxPurposes {
 				f[fmt.Sprintf("p%d.yaml", i)] = &fstest.MapFile{Data: purpose(fmt.Sprintf("p%d", i))}
@@ -156,7 +168,12 @@ func TestLimits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			files := defaults(t)
 			c.change(files)
-			if got := messages(t, files); !strings.Contains(got, c.want) || strings.Count(got, "\n") > 3 {
+			began := time.Now()
+			got := messages(t, files)
+			if took := time.Since(began); took > 10*time.Second {
+				t.Errorf("found after %s", took)
+			}
+			if !strings.Contains(got, c.want) || strings.Count(got, "\n") > 3 {
 				t.Errorf("got\n%s\nwant\n%s", got, c.want)
 			}
 		})

@@ -22,7 +22,8 @@ const (
 	MaxFields          = 64 // of one purpose
 	MaxRecipients      = 16 // of one purpose
 	MaxLanguages       = 32 // of one policy
-	MaxFileBytes       = 256 << 10
+	MaxFileBytes       = 128 << 10
+	MaxFileLines       = 2000     // the parser's time grows with their square
 	MaxTextBytes       = 16 << 10 // one notice text
 )
 

@@ -223,6 +223,10 @@ func (f fields) names(key string) (names []string, places []place) {
 	if list == nil {
 		return nil, nil
 	}
+	if len(list.items) > MaxEventTypes {
+		f.wrong(key, fmt.Sprintf("has more than %d entries", MaxEventTypes), "shorten it")
+		return nil, nil
+	}
 	for i, x := range list.items {
 		path := fmt.Sprintf("%s[%d]", join(f.path, key), i)
 		switch {
