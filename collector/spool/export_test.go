@@ -1,0 +1,61 @@
+package spool
+
+import (
+	"context"
+	"encoding/binary"
+	"hash/crc32"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/octroi/octroi/pseudonymize"
+)
+
+// entry is a sealed event as Append hands it to the writer.
+type entry struct {
+	id     string // of the site "shop"
+	sealed pseudonymize.Sealed
+}
+
+// put appends sealed events.
+func (s *Spool) put(ctx context.Context, entries ...entry) ([]bool, error) {
+	r := s.newRequest()
+	for i := range entries {
+		r.add(&entries[i].sealed, s.hash("shop", entries[i].id))
+	}
+	return s.store(ctx, r)
+}
+
+// openWrapped opens a spool on a disk that wrap makes of the true one.
+func openWrapped(o Options, wrap func(disk) disk) (*Spool, error) {
+	return openOn(o, func(root *os.Root) disk { return wrap(folder{root}) })
+}
+
+// openDisk opens a spool on a disk that is not a directory. Nothing locks it.
+func openDisk(o Options, d disk) (*Spool, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	s, err := start(o, d)
+	if err == nil {
+		s.closing = sync.OnceValue(s.close)
+	}
+	return s, err
+}
+
+// queued is what waits for the writer, in bytes.
+func (s *Spool) queued() int64 {
+	s.queue.mu.Lock()
+	defer s.queue.mu.Unlock()
+	return s.queue.bytes
+}
+
+// putHeaderCheck makes the checksum of a block's header right.
+func putHeaderCheck(b []byte) {
+	binary.LittleEndian.PutUint32(b[40:], crc32.Checksum(b[:40], castagnoli))
+}
+
+// withCheck appends the checksum of an index.
+func withCheck(b []byte) []byte {
+	return binary.LittleEndian.AppendUint32(slices.Clone(b), crc32.Checksum(b, castagnoli))
+}
