@@ -156,8 +156,14 @@ func (d *rowReader) next(columns *[columnCount]columnReader, row *pseudonymize.R
 		column int
 		to     *string
 	}{
-		{columnType, &row.Type}, {columnChannel, &row.Channel}, {columnStage, &row.Stage}, {columnSite, &row.Site},
-		{columnCampaign, &row.Campaign}, {columnSource, &row.Source}, {columnMedium, &row.Medium}, {columnCurrency, &row.Value.Currency},
+		{columnType, &row.Type},
+		{columnChannel, &row.Channel},
+		{columnStage, &row.Stage},
+		{columnSite, &row.Site},
+		{columnCampaign, &row.Campaign},
+		{columnSource, &row.Source},
+		{columnMedium, &row.Medium},
+		{columnCurrency, &row.Value.Currency},
 	} {
 		ok = ok && d.string(c[f.column][0], f.to)
 	}

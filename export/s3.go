@@ -1,0 +1,325 @@
+package export
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+)
+
+// S3Options say where a bucket is. Secrets come by file only.
+type S3Options struct {
+	Endpoint    string // https://host[:port], or http:// for a server on this machine or a trusted network
+	Region      string // default us-east-1
+	Bucket      string
+	Credentials string        // path of an AWS credentials file: aws_access_key_id = …, aws_secret_access_key = …, aws_session_token = … (optional)
+	CA          string        // path of a PEM file of certificate authorities, where the server's is not a public one
+	Timeout     time.Duration // until a request is answered, and between two pieces of an answer; default 30 s
+}
+
+// S3 is a bucket, by minio-go. Each object is one PUT with If-None-Match and its hash, so it is stored whole, once, or not at all.
+// Requests are not repeated here: the caller's own loop does that, and knows when to give up. It is safe for concurrent use.
+type S3 struct {
+	core    minio.Core
+	bucket  string
+	timeout time.Duration
+	// Bytes a second below which a PUT is taken for dead; the time it may last grows with its size.
+	slowest int64
+}
+
+// OpenS3 reads the credentials; it does not reach for the server: see Check.
+func OpenS3(o S3Options) (*S3, error) {
+	host, secure, err := parseEndpoint(o.Endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("opening S3: %w", err)
+	}
+	secret, err := readCredentials(o.Credentials)
+	if err != nil {
+		return nil, fmt.Errorf("opening S3: %w", err)
+	}
+	if o.Region == "" {
+		o.Region = "us-east-1"
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = 30 * time.Second
+	}
+	transport, err := s3Transport(o)
+	if err != nil {
+		return nil, fmt.Errorf("opening S3: %w", err)
+	}
+	client, err := minio.New(host, &minio.Options{
+		Creds: credentials.NewStatic(secret.id, secret.key, secret.token, credentials.SignatureV4), Secure: secure, Region: o.Region,
+		Transport: transport, MaxRetries: 1,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("opening S3: %w: endpoint %q is not usable", ErrRefused, o.Endpoint)
+	}
+	return &S3{core: minio.Core{Client: client}, bucket: o.Bucket, timeout: o.Timeout, slowest: 64 << 10}, nil
+}
+
+func parseEndpoint(text string) (host string, secure bool, err error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+		return "", false, fmt.Errorf("%w: the endpoint must be https://host[:port] (or http://…), without a path", ErrRefused)
+	}
+	if u.User != nil {
+		return "", false, fmt.Errorf("%w: the endpoint holds a user name: credentials go into their file", ErrRefused)
+	}
+	return u.Host, u.Scheme == "https", nil
+}
+
+func s3Transport(o S3Options) (*http.Transport, error) {
+	t := &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: min(o.Timeout, 10*time.Second), KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout:   min(o.Timeout, 10*time.Second),
+		ResponseHeaderTimeout: o.Timeout,
+		IdleConnTimeout:       time.Minute,
+		MaxIdleConnsPerHost:   16,
+		DisableCompression:    true, // objects are opaque bytes
+		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
+	}
+	if o.CA != "" {
+		pem, err := os.ReadFile(o.CA)
+		if err != nil {
+			return nil, fmt.Errorf("%w: reading certificate authorities: %w", ErrRefused, err)
+		}
+		t.TLSClientConfig.RootCAs = x509.NewCertPool()
+		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%w: %q holds no certificate in PEM form", ErrRefused, o.CA)
+		}
+	}
+	return t, nil
+}
+
+// Put is one PUT. The body's hash is both the payload hash of the signature (SigV4) and the object's stored checksum, so that a
+// damaged transfer is refused by the server. On 412 the object is read and compared.
+func (s *S3) Put(ctx context.Context, key string, body io.ReadSeeker, size int64, sum [32]byte) (version string, err error) {
+	if err := checkKey(key); err != nil {
+		return "", err
+	}
+	if _, err := body.Seek(0, io.SeekStart); err != nil {
+		return "", fmt.Errorf("putting object: reading what is to be stored: %w", err)
+	}
+	version, err = s.put(ctx, key, body, size, sum)
+	switch s3Code(err) {
+	case minio.PreconditionFailed:
+		return s.same(ctx, key, size, sum)
+	case minio.BadDigest, "XAmzContentSHA256Mismatch", minio.InvalidDigest:
+		// The transfer or the caller's file: reading the file again tells which.
+		if err := copyExactly(io.Discard, body, size, sum); err != nil {
+			return "", fmt.Errorf("putting object: %w", err)
+		}
+		return "", fmt.Errorf("putting object: %w: it was damaged on the way", ErrUnavailable)
+	}
+	if err != nil {
+		return "", fmt.Errorf("putting object: %w", s.sort(ctx, err))
+	}
+	return version, nil
+}
+
+func (s *S3) put(ctx context.Context, key string, body io.ReadSeeker, size int64, sum [32]byte) (version string, err error) {
+	inner, cancel := context.WithTimeout(ctx, s.timeout+time.Duration(size/s.slowest)*time.Second)
+	defer cancel()
+	options := minio.PutObjectOptions{
+		ContentType: "application/octet-stream",
+		// Spelled so, minio-go sends it as it stands; its own Checksum option would make it a trailer, which not every server takes.
+		UserMetadata:         map[string]string{"X-Amz-Checksum-Sha256": base64.StdEncoding.EncodeToString(sum[:])},
+		DisableContentSha256: true, // no chunked signature: the hash given below signs the whole payload
+		DisableMultipart:     true,
+	}
+	options.SetMatchETagExcept("*")
+	stored, err := s.core.PutObject(inner, s.bucket, key, io.NewSectionReader(seekerAt{body}, 0, size), size, "", hex.EncodeToString(sum[:]), options)
+	if err != nil && ctx.Err() == nil && inner.Err() != nil {
+		return "", fmt.Errorf("%w: no answer in time", ErrUnavailable)
+	}
+	return stored.VersionID, err
+}
+
+// seekerAt reads a body at an offset, for one reader at a time. It hides Close from minio-go, which would close the caller's file.
+type seekerAt struct{ io.ReadSeeker }
+
+func (r seekerAt) ReadAt(p []byte, offset int64) (int, error) {
+	if _, err := r.Seek(offset, io.SeekStart); err != nil {
+		return 0, err
+	}
+	return io.ReadFull(r, p)
+}
+
+// same is the version of the object that stands under key already, where it has the same bytes; ErrExists otherwise.
+func (s *S3) same(ctx context.Context, key string, size int64, sum [32]byte) (version string, err error) {
+	r, version, err := s.get(ctx, key, "")
+	if errors.Is(err, ErrNoObject) {
+		return "", fmt.Errorf("putting object: %w: it exists and does not exist: another writer may be at work", ErrUnavailable)
+	}
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	return version, sameBytes(r, size, sum)
+}
+
+// Get reads an object. Read is ErrUnavailable where the transfer stalls for the timeout or ends before its length.
+func (s *S3) Get(ctx context.Context, key, version string) (io.ReadCloser, error) {
+	r, _, err := s.get(ctx, key, version)
+	return r, err
+}
+
+func (s *S3) get(ctx context.Context, key, version string) (r io.ReadCloser, id string, err error) {
+	if err := checkKey(key); err != nil {
+		return nil, "", err
+	}
+	inner, cancel := context.WithCancel(ctx)
+	body, about, _, err := s.core.GetObject(inner, s.bucket, key, minio.GetObjectOptions{VersionID: version})
+	if err != nil {
+		cancel()
+		return nil, "", fmt.Errorf("getting object: %w", s.sort(ctx, err))
+	}
+	t := &transfer{body: body, left: about.Size, caller: ctx, cancel: cancel, timeout: s.timeout}
+	t.timer = time.AfterFunc(s.timeout, cancel)
+	return t, about.VersionID, nil
+}
+
+// transfer is the body of an answer: it ends when nothing comes for the timeout.
+type transfer struct {
+	body    io.ReadCloser
+	left    int64 // bytes that are still to come
+	caller  context.Context
+	cancel  context.CancelFunc
+	timer   *time.Timer
+	timeout time.Duration
+}
+
+func (t *transfer) Read(p []byte) (int, error) {
+	t.timer.Reset(t.timeout)
+	n, err := t.body.Read(p)
+	t.left -= int64(n)
+	switch {
+	case err == nil, errors.Is(err, io.EOF) && t.left == 0:
+		return n, err
+	case t.caller.Err() != nil:
+		return n, t.caller.Err()
+	case errors.Is(err, context.Canceled):
+		return n, fmt.Errorf("getting object: %w: nothing came for %v", ErrUnavailable, t.timeout)
+	}
+	return n, fmt.Errorf("getting object: %w: the transfer broke off %d bytes before its end", ErrUnavailable, t.left)
+}
+
+func (t *transfer) Close() error {
+	t.timer.Stop()
+	t.cancel()
+	return t.body.Close()
+}
+
+// List asks for pages of a thousand keys.
+func (s *S3) List(ctx context.Context, prefix, after string, fn func(key string, size int64) error) error {
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel() // ends minio-go's goroutine when fn stops early
+	for object := range s.core.Client.ListObjects(inner, s.bucket, minio.ListObjectsOptions{Prefix: prefix, StartAfter: after, Recursive: true}) {
+		if object.Err != nil {
+			return fmt.Errorf("listing objects: %w", s.sort(ctx, object.Err))
+		}
+		if object.Key <= after || strings.HasSuffix(object.Key, "/") { // a server may ignore start-after; others list folders
+			continue
+		}
+		if err := fn(object.Key, object.Size); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// Check asks for the bucket and its versioning, and writes a probe twice: the second, other bytes under the same key, must be refused,
+// or the store ignores If-None-Match and would let a repeat overwrite an object.
+func (s *S3) Check(ctx context.Context) error {
+	// Not HEAD: its answers have no body and so no code to tell a wrong key from a missing bucket.
+	versioning, err := s.core.GetBucketVersioning(ctx, s.bucket)
+	if err != nil {
+		return fmt.Errorf("checking bucket %q: %w", s.bucket, s.sort(ctx, err))
+	}
+	if !versioning.Enabled() {
+		return fmt.Errorf("checking bucket %q: %w: its versioning is off: turn it on (aws s3api put-bucket-versioning --bucket %s "+
+			"--versioning-configuration Status=Enabled)", s.bucket, ErrRefused, s.bucket)
+	}
+	for _, text := range []string{"octroi may write here\n", "and is refused a second time\n"} {
+		_, err := s.put(ctx, "octroi-check/write", strings.NewReader(text), int64(len(text)), sha256.Sum256([]byte(text)))
+		if s3Code(err) == minio.PreconditionFailed {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("checking that bucket %q can be written: %w", s.bucket, s.sort(ctx, err))
+		}
+	}
+	return fmt.Errorf("checking bucket %q: %w: the server ignores If-None-Match: use a store that honours it "+
+		"(Amazon S3, MinIO, Ceph, versitygw)", s.bucket, ErrRefused)
+}
+
+func s3Code(err error) string {
+	var answer minio.ErrorResponse
+	if !errors.As(err, &answer) {
+		return ""
+	}
+	if answer.StatusCode == http.StatusPreconditionFailed {
+		return minio.PreconditionFailed // also of servers and proxies that answer without a body
+	}
+	return answer.Code
+}
+
+// s3Hints are the next steps for the answers an operator can act on.
+var s3Hints = map[string]string{
+	"AccessDenied":                 "access denied: grant these credentials s3:GetObject, s3:PutObject, s3:ListBucket and s3:GetBucketVersioning on the bucket",
+	"AllAccessDisabled":            "access to the account is disabled: ask the provider",
+	"InvalidAccessKeyId":           "unknown access key: correct aws_access_key_id in the credentials file",
+	"XAdminUserNotFound":           "unknown access key: correct aws_access_key_id in the credentials file", // versitygw's
+	"SignatureDoesNotMatch":        "wrong secret: correct aws_secret_access_key in the credentials file",
+	"InvalidToken":                 "invalid session token: renew aws_session_token in the credentials file",
+	"ExpiredToken":                 "expired session token: renew aws_session_token in the credentials file",
+	"RequestTimeTooSkewed":         "this machine's clock is wrong: set it",
+	"AuthorizationHeaderMalformed": "wrong region: correct the region setting",
+	"PermanentRedirect":            "the bucket is elsewhere: correct endpoint and region",
+	"NoSuchBucket":                 "there is no such bucket: create it, with versioning on, or correct its name",
+	"InvalidBucketName":            "the bucket's name is not one: correct it",
+	"EntityTooLarge":               "the server takes no object of this size in one PUT: lower the batch size",
+}
+
+// sort turns an error of minio-go into one of Objects. Only codes are passed on, never messages or bodies: some servers quote the
+// access key or the signed text in theirs.
+func (s *S3) sort(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	var answer minio.ErrorResponse
+	if !errors.As(err, &answer) {
+		return sortNetwork(err)
+	}
+	code := codeText(answer.Code)
+	switch {
+	case code == "NoSuchKey", code == "NoSuchVersion", code == "MethodNotAllowed" && answer.StatusCode == http.StatusMethodNotAllowed:
+		return ErrNoObject // the last one is how a delete marker answers
+	case s3Hints[code] != "":
+		return fmt.Errorf("%w: %s (%s)", ErrRefused, s3Hints[code], code)
+	case answer.StatusCode >= 500, answer.StatusCode == http.StatusTooManyRequests, answer.StatusCode == http.StatusRequestTimeout,
+		code == "ConditionalRequestConflict", code == "OperationAborted", code == "RequestTimeout":
+		return fmt.Errorf("%w: it answered %d %s", ErrUnavailable, answer.StatusCode, code)
+	case answer.StatusCode == http.StatusForbidden, answer.StatusCode == http.StatusUnauthorized:
+		return fmt.Errorf("%w: %s (%s)", ErrRefused, s3Hints["AccessDenied"], code)
+	}
+	return fmt.Errorf("%w: it answered %d %s", ErrRefused, answer.StatusCode, code)
+}

@@ -1,0 +1,212 @@
+// Package s3test runs a real S3 server (versitygw) for tests, and a proxy in front of it that makes faults.
+//
+// Start gives a server of one bucket with versioning on, in the test's own folder and on a free port of the loopback; Server.Proxy is
+// what a test talks through when it wants faults. The server is never replaced by an imitation and its absence fails the test.
+package s3test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/octroi/octroi/export"
+)
+
+// Server is a running S3 server.
+type Server struct {
+	Endpoint    string // http://127.0.0.1:port
+	Bucket      string // versioning is on
+	Credentials string // path of its credentials file
+	Proxy       *Proxy // in front of it
+
+	t      testing.TB
+	port   int
+	folder string
+	mu     sync.Mutex
+	cmd    *exec.Cmd // guarded by mu; nil: stopped
+	done   chan struct{}
+}
+
+const (
+	accessKey = "octroi-test"
+	secretKey = "never-a-secret-of-anyone"
+	bucket    = "octroi"
+)
+
+// Start runs a server until the test ends.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	s := &Server{Bucket: bucket, t: t, folder: t.TempDir(), port: freePort(t)}
+	s.Endpoint = fmt.Sprintf("http://127.0.0.1:%d", s.port)
+	s.Credentials = filepath.Join(s.folder, "credentials")
+	for _, folder := range []string{"objects", "versions"} {
+		if err := os.Mkdir(filepath.Join(s.folder, folder), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.WriteCredentials(accessKey, secretKey)
+	s.Restart()
+	t.Cleanup(s.Stop)
+	s.MakeBucket(bucket, true)
+	s.Proxy = startProxy(t, s.Endpoint)
+	return s
+}
+
+// WriteCredentials replaces the credentials file, for tests of wrong ones.
+func (s *Server) WriteCredentials(id, secret string) {
+	s.t.Helper()
+	text := fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", id, secret)
+	if err := os.WriteFile(s.Credentials, []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Options are those of a client that talks to the server itself.
+func (s *Server) Options() export.S3Options {
+	return export.S3Options{Endpoint: s.Endpoint, Bucket: s.Bucket, Credentials: s.Credentials, Timeout: 10 * time.Second}
+}
+
+// ProxyOptions are those of a client that talks through the proxy.
+func (s *Server) ProxyOptions() export.S3Options {
+	o := s.Options()
+	o.Endpoint = s.Proxy.Endpoint
+	return o
+}
+
+// Open is a client of the options.
+func Open(t testing.TB, o export.S3Options) *export.S3 {
+	t.Helper()
+	store, err := export.OpenS3(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+// Stop kills the server; its objects stay.
+func (s *Server) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd == nil {
+		return
+	}
+	s.cmd.Process.Kill()
+	<-s.done
+	s.cmd = nil
+}
+
+// Restart starts the server, again on the same port, and waits until it answers.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.Stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	log, err := os.Create(filepath.Join(s.folder, "log"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.Command(binary(s.t), "--port", fmt.Sprintf("127.0.0.1:%d", s.port), "--quiet",
+		"posix", "--versioning-dir", filepath.Join(s.folder, "versions"), filepath.Join(s.folder, "objects"))
+	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+accessKey, "ROOT_SECRET_KEY="+secretKey)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		s.t.Fatalf("starting versitygw: %v", err)
+	}
+	done := make(chan struct{})
+	go func() { cmd.Wait(); close(done) }()
+	s.cmd, s.done = cmd, done
+	for range 200 {
+		if answer, err := http.Get(s.Endpoint); err == nil {
+			answer.Body.Close()
+			return
+		}
+		select {
+		case <-done:
+			text, _ := os.ReadFile(log.Name())
+			s.t.Fatalf("versitygw ended at its start: %s", text)
+		case <-time.After(25 * time.Millisecond):
+		}
+	}
+	s.t.Fatal("versitygw does not answer")
+}
+
+// MakeBucket makes a bucket.
+func (s *Server) MakeBucket(name string, versioning bool) {
+	s.t.Helper()
+	s.send(http.MethodPut, "/"+name, "")
+	if versioning {
+		s.send(http.MethodPut, "/"+name+"?versioning=", `<VersioningConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Status>Enabled</Status></VersioningConfiguration>`)
+	}
+}
+
+// Delete deletes an object; with a version id, that version for good.
+func (s *Server) Delete(key, version string) {
+	s.t.Helper()
+	path := "/" + s.Bucket + "/" + key
+	if version != "" {
+		path += "?versionId=" + version
+	}
+	s.send(http.MethodDelete, path, "")
+}
+
+// Overwrite puts other bytes under a key, as somebody with write rights could.
+func (s *Server) Overwrite(key, body string) {
+	s.t.Helper()
+	s.send(http.MethodPut, "/"+s.Bucket+"/"+key, body)
+}
+
+func (s *Server) send(method, path, body string) {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(context.Background(), method, s.Endpoint+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	sign(request, body, time.Now().UTC())
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode/100 != 2 {
+		s.t.Fatalf("%s %s: %s", method, path, answer.Status)
+	}
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// binary is where versitygw is: OCTROI_VERSITYGW, or where make test installs it.
+func binary(t testing.TB) string {
+	t.Helper()
+	path := os.Getenv("OCTROI_VERSITYGW")
+	if path == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		path = filepath.Join(home, ".cache", "octroi", "bin", "versitygw")
+	}
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("versitygw is not at %s: run make test, which installs it, or set OCTROI_VERSITYGW", path)
+	}
+	return path
+}
