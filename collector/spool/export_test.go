@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"hash/crc32"
-	"os"
 	"slices"
 	"sync"
 
@@ -24,11 +23,6 @@ func (s *Spool) put(ctx context.Context, entries ...entry) ([]bool, error) {
 		r.add(&entries[i].sealed, s.hash("shop", entries[i].id))
 	}
 	return s.store(ctx, r)
-}
-
-// openWrapped opens a spool on a disk that wrap makes of the true one.
-func openWrapped(o Options, wrap func(disk) disk) (*Spool, error) {
-	return openOn(o, func(root *os.Root) disk { return wrap(folder{root}) })
 }
 
 // openDisk opens a spool on a disk that is not a directory. Nothing locks it.

@@ -18,10 +18,6 @@ import (
 // name and the offset. Of segments that have an index, only the index is read, so that a full spool opens fast: damage inside
 // such a segment shows in Peek. ErrInUse while another has it open.
 func Open(o Options) (*Spool, error) {
-	return openOn(o, func(root *os.Root) disk { return folder{root} })
-}
-
-func openOn(o Options, on func(*os.Root) disk) (*Spool, error) {
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("opening spool: %w", err)
 	}
@@ -34,7 +30,7 @@ func openOn(o Options, on func(*os.Root) disk) (*Spool, error) {
 		root.Close()
 		return nil, fmt.Errorf("opening spool: %w", err)
 	}
-	s, err := start(o, on(root))
+	s, err := start(o, folder{root})
 	if err != nil {
 		lock.Close()
 		root.Close()

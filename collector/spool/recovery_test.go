@@ -11,19 +11,23 @@ import (
 	"time"
 )
 
-// copied puts the given files into a new directory and gives options for it.
-func copied(t *testing.T, files map[string][]byte) Options {
+// diskOf is a disk with copies of the given files.
+func diskOf(files map[string][]byte) *memory {
+	d := newMemory()
+	for name, content := range files {
+		d.names[name] = &inode{data: bytes.Clone(content), durable: bytes.Clone(content)}
+	}
+	return d
+}
+
+func mustOpenDisk(t testing.TB, d disk) *Spool {
 	t.Helper()
-	o := options(filepath.Join(t.TempDir(), "spool"))
-	if err := os.Mkdir(o.Dir, 0o700); err != nil {
+	s, err := openDisk(options(""), d)
+	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(o.Dir, name), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return o
+	t.Cleanup(func() { s.Close() })
+	return s
 }
 
 // filesOf reads the files of a closed spool.
@@ -67,8 +71,8 @@ func TestTornTail(t *testing.T) {
 	whole := files[firstSegment]
 	check := func(tail []byte) {
 		t.Helper()
-		o := copied(t, map[string][]byte{firstSegment: append(append([]byte(nil), whole[:last]...), tail...)})
-		s := mustOpen(t, o)
+		d := diskOf(map[string][]byte{firstSegment: append(bytes.Clone(whole[:last]), tail...)})
+		s := mustOpenDisk(t, d)
 		want := []string{"a", "b", "c"}
 		if bytes.Equal(tail, whole[last:]) {
 			want = append(want, "d", "e")
@@ -76,7 +80,7 @@ func TestTornTail(t *testing.T) {
 		equalAll(t, "events", ids(t, s), want)
 		equalAll(t, "sent again", mustPut(t, s, "d", "e", "f"), []bool{len(want) == 5, len(want) == 5, false})
 		mustClose(t, s)
-		s = mustOpen(t, o)
+		s = mustOpenDisk(t, d)
 		equalAll(t, "events after reopening", ids(t, s), []string{"a", "b", "c", "d", "e", "f"})
 		equal(t, "cut", s.Stats().Cut, 0)
 		mustClose(t, s)
@@ -99,7 +103,7 @@ func TestDamageIsNamed(t *testing.T) {
 	for i := range last {
 		changed := bytes.Clone(files[firstSegment])
 		changed[i] ^= 0x40
-		_, err := Open(copied(t, map[string][]byte{firstSegment: changed}))
+		_, err := openDisk(options(""), diskOf(map[string][]byte{firstSegment: changed}))
 		at := 0
 		if i >= second {
 			at = second
@@ -144,7 +148,7 @@ func TestIndexIsRebuilt(t *testing.T) {
 			if others[name] = content; content == nil {
 				delete(others, name)
 			}
-			s, err := Open(copied(t, others))
+			s, err := openDisk(options(""), diskOf(others))
 			if err != nil {
 				t.Fatalf("%s %s: %v", name, what, err)
 			}
@@ -186,7 +190,7 @@ func TestDamageBetweenSegments(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			files, _ := manySegments(t)
 			test.change(files)
-			_, err := Open(copied(t, files))
+			_, err := openDisk(options(""), diskOf(files))
 			if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), test.name) {
 				t.Fatal(err)
 			}
@@ -214,7 +218,7 @@ func TestDamageShowsInPeek(t *testing.T) {
 			changed[name] = bytes.Clone(content)
 		}
 		changed[third][i] ^= 1
-		s := mustOpen(t, copied(t, changed))
+		s := mustOpenDisk(t, diskOf(changed))
 		records, err := s.Peek(t.Context(), 3, 3)
 		if err != nil || len(records) != 3 {
 			t.Fatalf("before the damage: %v", err)
@@ -234,14 +238,14 @@ func TestDamagedIndexOfDeletedSegment(t *testing.T) {
 	files, _ := manySegments(t)
 	const first = "00000000000000000000"
 	delete(files, first+segmentSuffix)
-	mustClose(t, mustOpen(t, copied(t, files)))
+	mustClose(t, mustOpenDisk(t, diskOf(files)))
 	for i := range files[first+indexSuffix] {
 		changed := make(map[string][]byte)
 		for name, content := range files {
 			changed[name] = bytes.Clone(content)
 		}
 		changed[first+indexSuffix][i] ^= 1
-		if _, err := Open(copied(t, changed)); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), first+indexSuffix) {
+		if _, err := openDisk(options(""), diskOf(changed)); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), first+indexSuffix) {
 			t.Fatalf("byte %d: %v", i, err)
 		}
 	}
@@ -251,7 +255,7 @@ func TestDamagedIndexOfDeletedSegment(t *testing.T) {
 func TestLeftoversAreIgnored(t *testing.T) {
 	files, last := oneSegment(t)
 	files["00000000000000000003.segment"] = nil
-	s := mustOpen(t, copied(t, files))
+	s := mustOpenDisk(t, diskOf(files))
 	equalAll(t, "events", ids(t, s), []string{"a", "b", "c"})
 	equalAll(t, "sent again", mustPut(t, s, "d", "a"), []bool{false, true})
 	if err := s.tidy(); err != nil {
@@ -260,7 +264,7 @@ func TestLeftoversAreIgnored(t *testing.T) {
 	equalAll(t, "events", ids(t, s), []string{"a", "b", "c", "d"})
 	mustClose(t, s)
 	files[firstSegment] = files[firstSegment][:last+17]
-	equalAll(t, "events", ids(t, mustOpen(t, copied(t, files))), []string{"a", "b", "c"})
+	equalAll(t, "events", ids(t, mustOpenDisk(t, diskOf(files))), []string{"a", "b", "c"})
 }
 
 // The window of 24 hours survives restarts, and the segments.
