@@ -1,0 +1,159 @@
+package export
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/octroi/octroi/consent/state"
+)
+
+// BatchID names one draft of a batch: 128 random bits. A batch that is regated gets another.
+type BatchID [16]byte
+
+func newBatchID() (id BatchID) {
+	rand.Read(id[:])
+	return id
+}
+
+// String is the id as 32 lower-case hex digits.
+func (id BatchID) String() string { return hex.EncodeToString(id[:]) }
+
+// ParseBatchID reads what String wrote.
+func ParseBatchID(text string) (id BatchID, err error) {
+	b, err := hex.DecodeString(text)
+	if err != nil || len(b) != len(id) || hex.EncodeToString(b) != text {
+		return id, fmt.Errorf("%w: not a batch id", ErrNoBatch)
+	}
+	return BatchID(b), nil
+}
+
+// BatchRow is a batch as the gateway remembers it, from its intent on: batch id → current object. A rewrite changes only this row.
+//
+// The shipper's rows in state (numbers big endian, JSON rows with "v"):
+//
+//	x/:batch/<id (16)>             BatchRow as JSON; ":" is in no destination's name
+//	x/<destination>/cursor         0x01 ‖ spool position (8) ‖ last stream number (8)
+//	x/<destination>/published      0x01 ‖ last published stream number (8)
+//	x/<destination>/stream/<n (8)> streamRow as JSON
+//	i/…                            index: see Index
+//	x/:leaf/<leaf index (8)>       evidence.Opening of an intent's leaf, as JSON: see intentCore
+type BatchRow struct {
+	Format      int       `json:"v"` // 1
+	Batch       Batch     `json:"batch"`
+	Destination string    `json:"destination"`
+	Node        string    `json:"node"`
+	Number      uint64    `json:"number"` // in the stream
+	First       uint64    `json:"first"`  // spool positions
+	Last        uint64    `json:"last"`
+	Hour        time.Time `json:"hour"`       // of receipt, UTC
+	Generation  int       `json:"generation"` // of the object, from 1
+	Leaf        int64     `json:"leaf"`       // index of the intent in the evidence log
+}
+
+// streamRow is one entry of a stream: Signed is empty from the intent until the object is stored, and never changes afterwards.
+type streamRow struct {
+	Format int    `json:"v"` // 1
+	Batch  string `json:"batch"`
+	Signed string `json:"signed,omitempty"`
+}
+
+// cursorRow says how far a destination's intents have come. One row, so that no range is ever sealed under two numbers.
+type cursorRow struct{ cursor, number uint64 }
+
+const rowFormat = 1
+
+func batchKey(id BatchID) []byte { return append([]byte("x/:batch/"), id[:]...) }
+
+func cursorKey(destination string) []byte { return []byte("x/" + destination + "/cursor") }
+
+func publishedKey(destination string) []byte { return []byte("x/" + destination + "/published") }
+
+func streamKey(destination string, number uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte("x/"+destination+"/stream/"), number)
+}
+
+const leafPrefix = "x/:leaf/"
+
+func leafKey(index int64) []byte {
+	return binary.BigEndian.AppendUint64([]byte(leafPrefix), uint64(index))
+}
+
+func (c cursorRow) encode() []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64([]byte{rowFormat}, c.cursor), c.number)
+}
+
+func encodePublished(number uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{rowFormat}, number)
+}
+
+// getter is what Txn and Reader share.
+type getter interface {
+	Get(key []byte) ([]byte, error)
+}
+
+// readCursor is the zero cursor where nothing was sealed yet.
+func readCursor(r getter, destination string) (c cursorRow, err error) {
+	v, err := r.Get(cursorKey(destination))
+	switch {
+	case errors.Is(err, state.ErrNotFound):
+		return c, nil
+	case err != nil:
+		return c, fmt.Errorf("reading cursor: %w", err)
+	case len(v) != 17 || v[0] != rowFormat:
+		return c, fmt.Errorf("%w: cursor of %s", ErrRow, destination)
+	}
+	return cursorRow{binary.BigEndian.Uint64(v[1:]), binary.BigEndian.Uint64(v[9:])}, nil
+}
+
+func readPublished(r getter, destination string) (uint64, error) {
+	v, err := r.Get(publishedKey(destination))
+	switch {
+	case errors.Is(err, state.ErrNotFound):
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("reading published number: %w", err)
+	case len(v) != 9 || v[0] != rowFormat:
+		return 0, fmt.Errorf("%w: published number of %s", ErrRow, destination)
+	}
+	return binary.BigEndian.Uint64(v[1:]), nil
+}
+
+func readStreamRow(r getter, destination string, number uint64) (row streamRow, err error) {
+	v, err := r.Get(streamKey(destination, number))
+	if errors.Is(err, state.ErrNotFound) {
+		return row, fmt.Errorf("%w: stream entry %d of %s is missing", ErrRow, number, destination)
+	}
+	if err != nil {
+		return row, fmt.Errorf("reading stream entry: %w", err)
+	}
+	if json.Unmarshal(v, &row) != nil || row.Format != rowFormat {
+		return row, fmt.Errorf("%w: stream entry %d of %s", ErrRow, number, destination)
+	}
+	return row, nil
+}
+
+func readBatchRow(r getter, id BatchID) (row BatchRow, err error) {
+	v, err := r.Get(batchKey(id))
+	switch {
+	case errors.Is(err, state.ErrNotFound):
+		return row, fmt.Errorf("%w: %s", ErrNoBatch, id)
+	case err != nil:
+		return row, fmt.Errorf("reading batch: %w", err)
+	case json.Unmarshal(v, &row) != nil || row.Format != rowFormat:
+		return row, fmt.Errorf("%w: batch %s", ErrRow, id)
+	}
+	return row, nil
+}
+
+func encodeRow(row any) ([]byte, error) {
+	b, err := json.Marshal(row)
+	if err != nil {
+		return nil, fmt.Errorf("encoding row: %w", err)
+	}
+	return b, nil
+}
