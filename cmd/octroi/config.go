@@ -74,8 +74,18 @@ type OutboxConfig struct {
 
 // ObjectsConfig is where batches go: exactly one of the two.
 type ObjectsConfig struct {
-	Directory string           `yaml:"directory"`
-	S3        *export.S3Config `yaml:"s3"`
+	Directory string    `yaml:"directory"`
+	S3        *S3Config `yaml:"s3"`
+}
+
+// S3Config is a versioned bucket.
+type S3Config struct {
+	Endpoint    string        `yaml:"endpoint"` // https://host[:port]
+	Region      string        `yaml:"region"`   // default us-east-1
+	Bucket      string        `yaml:"bucket"`
+	Credentials string        `yaml:"credentials"` // an AWS credentials file
+	CA          string        `yaml:"ca"`          // PEM file, where the server's authority is not a public one
+	Timeout     time.Duration `yaml:"timeout"`     // default 30s
 }
 
 // SiteConfig is a source of events.
@@ -233,6 +243,16 @@ func parseTooOld(text string) (policies.Period, error) {
 		return policies.Period{}, nil
 	}
 	return policies.ParsePeriod(text)
+}
+
+// s3 are the options of the bucket, paths resolved.
+func (c *Config) s3() export.S3Options {
+	x := c.Objects.S3
+	o := export.S3Options{Endpoint: x.Endpoint, Region: x.Region, Bucket: x.Bucket, Credentials: c.path(x.Credentials), Timeout: x.Timeout}
+	if x.CA != "" {
+		o.CA = c.path(x.CA)
+	}
+	return o
 }
 
 // sites are the configured sites as the collector knows them.

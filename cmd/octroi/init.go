@@ -103,6 +103,14 @@ func (p *initPlan) create() error {
 	if err := copyPolicies(filepath.Join(gateway, "policies")); err != nil {
 		return err
 	}
+	// Created here and not by serve: a store that is missing later is a mount that is missing, and must not be replaced by an empty folder.
+	objects := p.objects
+	if !filepath.IsAbs(objects) {
+		objects = filepath.Join(gateway, objects)
+	}
+	if err := os.MkdirAll(objects, 0o750); err != nil {
+		return fmt.Errorf("creating object folder: %w", err)
+	}
 	// The configuration comes last: an installation without one is not an installation, and init can be run again elsewhere.
 	return p.writeConfig(filepath.Join(gateway, "octroi.yaml"), destinations)
 }
@@ -231,12 +239,10 @@ objects:
   directory: {{.Objects}}
   # Or S3, with versioning on:
   # s3:
-  #   endpoint: s3.eu-west-3.amazonaws.com
+  #   endpoint: https://s3.eu-west-3.amazonaws.com
   #   bucket: octroi-events
   #   region: eu-west-3
-  #   secure: true
-  #   access_key_file: keys/s3-access
-  #   secret_key_file: keys/s3-secret
+  #   credentials: keys/s3-credentials # as the AWS tools write it: aws_access_key_id = …, aws_secret_access_key = …
 sites:
   - key: {{.Key}}
     name: {{.Site}}

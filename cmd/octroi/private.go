@@ -118,7 +118,7 @@ func (g *gateway) serveLog(c *fiber.Ctx) error {
 	}
 	defer os.RemoveAll(dir)
 	folder := filepath.Join(dir, "log")
-	if err := evidence.WriteFolder(folder, g.state, g.signer, g.ledger.Openings); err != nil {
+	if err := evidence.WriteFolder(folder, g.state, g.signer, export.Openings(g.state, g.ledger.Openings)); err != nil {
 		return err
 	}
 	c.Set(fiber.HeaderContentType, "application/x-tar")

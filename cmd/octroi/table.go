@@ -108,18 +108,18 @@ Octroi demo: everything runs on this machine, on loopback only. Nobody else can 
 Try, in another terminal:
 
   # 1. an event without consent is refused
-  curl -s 'http://%[1]s/v1/events?k=demo' -d '{"id":"1","type":"page_view","fields":{"url":"https://shop.example/?q=x"}}'
+  curl -s 'http://%[1]s/v1/events?k=demo' --json '{"id":"1","type":"page_view","fields":{"url":"https://shop.example/?q=x"}}'
 
   # 2. read the notice, consent to it, keep the cookie
   SNAPSHOT=$(curl -s 'http://%[1]s/v1/notice?k=demo&language=en' | sed 's/.*"snapshot":"\([^"]*\)".*/\1/')
-  curl -s -c jar 'http://%[1]s/v1/consents' -d "{\"k\":\"demo\",\"snapshot\":\"$SNAPSHOT\",\"purposes\":{\"audience\":true}}"
+  curl -s -c jar 'http://%[1]s/v1/consents' --json "{\"k\":\"demo\",\"snapshot\":\"$SNAPSHOT\",\"purposes\":{\"audience\":true}}"
 
   # 3. now the event is accepted, and its row is loaded within 10 seconds, without the query of its URL
-  curl -s -b jar 'http://%[1]s/v1/events?k=demo' -d '{"id":"2","type":"page_view","fields":{"url":"https://shop.example/me?q=x"}}'
+  curl -s -b jar 'http://%[1]s/v1/events?k=demo' --json '{"id":"2","type":"page_view","fields":{"url":"https://shop.example/me?q=x"}}'
   grep -h shop.example/me -r %[3]s/loaded/warehouse
 
   # 4. withdraw: the next event is refused
-  curl -s -b jar 'http://%[1]s/v1/consents/withdraw' -d '{"k":"demo"}'
+  curl -s -b jar 'http://%[1]s/v1/consents/withdraw' --json '{"k":"demo"}'
 
   # 5. what was shipped opens only with a recipient's key, and the evidence verifies offline
   %[4]s evidence --url http://%[2]s --token-file %[3]s/gateway/admin.token --out /tmp/octroi-log

@@ -178,7 +178,7 @@ without gaps, the chain. With --log, also that the stream ends where the evidenc
 			if err != nil {
 				return err
 			}
-			check := export.StreamCheck{Destination: destination, Node: l.node, Key: public}
+			check := export.StreamCheck{Destination: destination, Gateway: public}
 			if log != "" {
 				v, err := l.verifier()
 				if err != nil {
@@ -188,7 +188,7 @@ without gaps, the chain. With --log, also that the stream ends where the evidenc
 				if err != nil {
 					return err
 				}
-				check.Intents = r.Openings
+				check.Sealed = export.SealedBatches(r.Openings, destination)
 			}
 			r, err := export.VerifyStream(os.DirFS(args[0]), check)
 			if err != nil {

@@ -87,16 +87,13 @@ func (r *run) install(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	keys := r.path("gateway", "keys")
-	for name, secret := range map[string]string{"s3-access": accessKey, "s3-secret": secretKey} {
-		for _, dir := range []string{keys, r.path("warehouse")} {
-			if err := os.WriteFile(filepath.Join(dir, name), []byte(secret+"\n"), 0o600); err != nil {
-				return err
-			}
+	for _, dir := range []string{r.path("gateway", "keys"), r.path("warehouse")} {
+		secret := "[default]\naws_access_key_id = " + accessKey + "\naws_secret_access_key = " + secretKey + "\n"
+		if err := os.WriteFile(filepath.Join(dir, "s3-credentials"), []byte(secret), 0o600); err != nil {
+			return err
 		}
 	}
-	s3 := fmt.Sprintf("s3:\n    endpoint: %s\n    bucket: %s\n    region: us-east-1\n    secure: false\n    access_key_file: keys/s3-access\n    secret_key_file: keys/s3-secret",
-		r.bucket.endpoint, bucketName)
+	s3 := fmt.Sprintf("s3:\n    endpoint: http://%s\n    bucket: %s\n    credentials: keys/s3-credentials", r.bucket.endpoint, bucketName)
 	if err := edit(r.path("gateway", "octroi.yaml"), "127.0.0.1:8080", r.public, "127.0.0.1:8081", r.private, "directory: ../objects", s3, "    too_old: P7D\n", ""); err != nil {
 		return err
 	}
