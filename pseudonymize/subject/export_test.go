@@ -12,7 +12,7 @@ func Bytes(tag Tag) []byte { return tag[:] }
 func WithKey(slot Slot, kind Kind, key [32]byte) Subject { return Subject{slot, kind, key} }
 
 // ForTags is a registry that can only compute tags.
-func ForTags(lookupKey [32]byte) *Registry { return &Registry{lookupKey: lookupKey} }
+func ForTags(lookupKey [32]byte) *Registry { return &Registry{tagger: newTagger(&lookupKey)} }
 
 // Sever is the first half of Shred, as a crash may leave it.
 func (r *Registry) Sever(t *state.Txn, s Subject) error { return r.sever(t, s) }

@@ -117,7 +117,7 @@ func TestNormaliseVariants(t *testing.T) {
 func TestNormaliseEveryCharacter(t *testing.T) {
 	accepted := 0
 	for r := rune(0); r <= unicode.MaxRune; r++ {
-		if !utf8.ValidRune(r) || (r > 0x3000 && r < 0xf900 && r%64 != 0) || (r > 0x1ffff && r%4096 != 0) { // ideographs: a sample
+		if !utf8.ValidRune(r) || (r > 0x3000 && r < 0xf900 && r%128 != 0) || (r > 0xffff && r%8 != 0) || (r > 0x1ffff && r%4096 != 0) { // ideographs: a sample
 			continue
 		}
 		for namespace, raw := range map[string]string{"user": "a" + string(r) + "\u0301", "email": string(r) + "a\u0345@shop.example"} {
@@ -131,7 +131,7 @@ func TestNormaliseEveryCharacter(t *testing.T) {
 			}
 		}
 	}
-	if accepted < 20_000 {
+	if accepted < 10_000 {
 		t.Fatalf("only %d accepted", accepted)
 	}
 }

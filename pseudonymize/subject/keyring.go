@@ -5,21 +5,21 @@ import (
 	"sync/atomic"
 )
 
-// keyring holds the keys of all slots in memory, 32 bytes a slot. Reading takes no lock and allocates nothing; add is called under the
-// slot file's lock, wipe from anywhere.
+// keyring holds the keys of all slots that were given out, 32 bytes a slot. Reading takes no lock, allocates nothing, and costs one
+// cache line that is far away; add and give are called under the slot file's lock, wipe from anywhere.
 type keyring struct {
-	chunks atomic.Pointer[[]*chunk] // grown by appending: an older list stays right for as long as it is looked at
+	segments atomic.Pointer[[]*segment] // grown by appending: an older list stays right for as long as it is looked at
+	chunks   uint32                     // under the slot file's lock
 }
 
-// chunk is 1024 slots of one kind.
-type chunk struct {
-	number uint32
-	kind   Kind
-	given  atomic.Uint32 // slots given out, from the first; grows
-	keys   *chunkKeys    // nil where none was given out before this run
+// segment is 64 chunks of the slot file: 2 MiB of keys, of which the system gives memory as they are given out.
+type segment struct {
+	keys  [segmentChunks * chunkSlots]slotKey
+	kinds [segmentChunks]Kind          // of each chunk; written before its first key
+	given [segmentChunks]atomic.Uint32 // slots of each chunk that were given out, from its first; grows
 }
 
-type chunkKeys [chunkSlots]slotKey
+const segmentChunks = 64
 
 // slotKey is a key as four little-endian words. All zero: wiped, or never there. A key's first word is never zero.
 type slotKey [4]atomic.Uint64
@@ -49,64 +49,85 @@ func (k *slotKey) wipe() {
 	}
 }
 
-func (r *keyring) list() []*chunk {
-	if p := r.chunks.Load(); p != nil {
-		return *p
+// add appends a chunk of which given slots were given out.
+func (r *keyring) add(given givenSlots) {
+	var list []*segment
+	if p := r.segments.Load(); p != nil {
+		list = *p
 	}
-	return nil
+	if r.chunks%segmentChunks == 0 {
+		list = append(list, new(segment))
+		r.segments.Store(&list)
+	}
+	seg, i := list[r.chunks/segmentChunks], r.chunks%segmentChunks
+	seg.kinds[i] = given.kind
+	seg.given[i].Store(given.n)
+	r.chunks++
 }
 
-func (r *keyring) len() int { return len(r.list()) }
-
-func (r *keyring) add(c *chunk) {
-	list := append(r.list(), c)
-	r.chunks.Store(&list)
-}
-
-// find is the place of a slot's key, nil where the slot was never given out.
-func (r *keyring) find(slot Slot) (*chunk, *slotKey) {
-	if slot == 0 {
-		return nil, nil
+// segment is the one that holds a slot, nil where the file does not reach it.
+func (r *keyring) segment(slot Slot) (seg *segment, i uint32) {
+	p := r.segments.Load()
+	if slot == 0 || p == nil {
+		return nil, 0
 	}
-	number, i := position(slot)
-	list := r.list()
-	if int(number) >= len(list) {
-		return nil, nil
+	number, i := uint32(slot-1)/(segmentChunks*chunkSlots), uint32(slot-1)%(segmentChunks*chunkSlots)
+	if int(number) >= len(*p) {
+		return nil, 0
 	}
-	c := list[number]
-	if i >= c.given.Load() {
-		return nil, nil
-	}
-	return c, &c.keys[i]
+	return (*p)[number], i
 }
 
 // get is the subject of a slot: ErrUnknown where it was never given out, ErrShredded where its key was wiped.
 func (r *keyring) get(slot Slot) (Subject, error) {
-	c, k := r.find(slot)
-	if k == nil {
+	seg, i := r.segment(slot)
+	if seg == nil {
 		return Subject{}, ErrUnknown
 	}
-	s := Subject{slot: slot, kind: c.kind}
-	if !k.load(&s.key) {
-		return Subject{}, ErrShredded
+	s := Subject{slot: slot}
+	if seg.keys[i].load(&s.key) {
+		s.kind = seg.kinds[i/chunkSlots]
+		return s, nil
 	}
-	return s, nil
+	if i%chunkSlots >= seg.given[i/chunkSlots].Load() {
+		return Subject{}, ErrUnknown
+	}
+	return Subject{}, ErrShredded
+}
+
+// give puts a key in its place; slots of a chunk are given out in order.
+func (r *keyring) give(slot Slot, key *[32]byte) {
+	seg, i := r.segment(slot)
+	seg.keys[i].store(key)
+	seg.given[i/chunkSlots].Store(i%chunkSlots + 1)
+}
+
+// restore puts back the key of a slot that was given out by an earlier run.
+func (r *keyring) restore(slot Slot, key *[32]byte) {
+	seg, i := r.segment(slot)
+	seg.keys[i].store(key)
 }
 
 // wipe clears a slot's key; false where the slot was never given out.
 func (r *keyring) wipe(slot Slot) bool {
-	_, k := r.find(slot)
-	if k != nil {
-		k.wipe()
+	seg, i := r.segment(slot)
+	if seg == nil || i%chunkSlots >= seg.given[i/chunkSlots].Load() {
+		return false
 	}
-	return k != nil
+	seg.keys[i].wipe()
+	return true
 }
 
 // given is the number of slots ever given out.
-func (r *keyring) given() int {
-	n := 0
-	for _, c := range r.list() {
-		n += int(c.given.Load())
+func (r *keyring) given() (n int) {
+	p := r.segments.Load()
+	if p == nil {
+		return 0
+	}
+	for _, seg := range *p {
+		for i := range seg.given {
+			n += int(seg.given[i].Load())
+		}
 	}
 	return n
 }

@@ -22,10 +22,11 @@ const defaultCacheSize = 2_000_000
 
 // Registry finds, creates and destroys subjects. Safe for concurrent use.
 type Registry struct {
-	state     *state.Store
-	slots     *slotFile
-	lookupKey [32]byte
-	tags      *tagTable
+	state       *state.Store
+	slots       *slotFile
+	tags        *tagTable
+	tagger      *tagger
+	lookupCheck [16]byte // says which lookup key it is
 }
 
 // OpenRegistry opens the slot file, or creates it where state never had one. It repairs what a crash leaves (an unfinished chunk at the
@@ -38,7 +39,8 @@ func OpenRegistry(o Options) (*Registry, error) {
 	if o.CacheSize == 0 {
 		o.CacheSize = defaultCacheSize
 	}
-	r := &Registry{state: o.State, lookupKey: [32]byte(o.LookupKey), tags: newTagTable(o.CacheSize)}
+	key := [32]byte(o.LookupKey)
+	r := &Registry{state: o.State, tags: newTagTable(o.CacheSize), tagger: newTagger(&key), lookupCheck: lookupCheck(&key)}
 	var h *home
 	var known knownSlots
 	err := o.State.View(func(v state.Reader) (err error) {
@@ -50,7 +52,7 @@ func OpenRegistry(o Options) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening subjects: %w", err)
 	}
-	if h != nil && h.lookup != lookupCheck(&r.lookupKey) {
+	if h != nil && h.lookup != r.lookupCheck {
 		return nil, fmt.Errorf("opening subjects: %w: put the key file of this state in place", ErrLookupKey)
 	}
 	if err := r.openSlots(o.SlotFile, h, known); err != nil {
@@ -108,7 +110,7 @@ func (r *Registry) readSlots(file *os.File, h *home, known knownSlots) error {
 func (r *Registry) settle(fresh bool, known knownSlots) error {
 	if fresh {
 		err := r.state.Update(context.Background(), func(t *state.Txn) error {
-			t.Set([]byte(homeKey), encodeHome(home{r.slots.id, lookupCheck(&r.lookupKey)}))
+			t.Set([]byte(homeKey), encodeHome(home{r.slots.id, r.lookupCheck}))
 			return nil
 		})
 		if err != nil {

@@ -102,6 +102,9 @@ func decodeClaims(b []byte) ([]claim, error) {
 	}
 	var claims []claim
 	for b = b[1:]; len(b) > 0; b = b[claimLength:] {
+		if b[0] < byte(email) || b[0] > byte(device) {
+			return nil, fmt.Errorf("reading a subject's tags: namespace %d: %w", b[0], ErrDamaged)
+		}
 		claims = append(claims, claim{namespace(b[0]), Tag(b[1:claimLength])})
 	}
 	return claims, nil

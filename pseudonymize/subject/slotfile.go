@@ -33,8 +33,8 @@ type slotFile struct {
 	id   [16]byte
 	keys keyring
 
-	mu     sync.Mutex         // guards chosen and the file's growth
-	chosen [Person + 1]*chunk // the chunk that slots of a kind are given out of; nil: a new one at first need
+	mu    sync.Mutex              // guards stock and the file's growth
+	stock [Person + 1]*freshChunk // what slots of a kind are given out of; nil: a new one at first need
 }
 
 // blockFile is what slotFile needs of *os.File. WriteAt's bytes are durable once Sync has returned nil; after an error of either
@@ -148,15 +148,22 @@ func (s *slotFile) readChunks(size int64, known knownSlots) error {
 		if _, err := s.file.ReadAt(buf, chunkOffset(number)); err != nil {
 			return fmt.Errorf("reading slot file: %w", err)
 		}
-		c, err := decodeChunk(number, buf, known)
-		if err != nil && known.given[number] == (givenSlots{}) && int64(number) == whole-1 {
+		err := checkChunk(number, buf, known)
+		given := known.given[number]
+		if err != nil && given.n == 0 && int64(number) == whole-1 {
 			whole, torn = whole-1, true
 			break
 		}
 		if err != nil {
 			return err
 		}
-		s.keys.add(c)
+		s.keys.add(given)
+		for i := range given.n {
+			slot, b := slotIn(number, i, buf)
+			if _, shredding := known.shredding[slot]; b[0] != slotShredded && !shredding {
+				s.keys.restore(slot, (*[32]byte)(b[16:48]))
+			}
+		}
 	}
 	if !torn {
 		return nil
@@ -167,27 +174,26 @@ func (s *slotFile) readChunks(size int64, known knownSlots) error {
 	return nil
 }
 
-// decodeChunk checks every slot of a chunk. It keeps the keys of chunks that state knows; of others nothing was given out.
-func decodeChunk(number uint32, buf []byte, known knownSlots) (*chunk, error) {
+// checkChunk checks every slot of a chunk. One that is being shredded may be anything: its overwriting was cut short, and is repeated
+// when the registry opens.
+func checkChunk(number uint32, buf []byte, known knownSlots) error {
 	given := known.given[number]
-	c := &chunk{number: number, kind: given.kind}
-	c.given.Store(given.n)
-	if given.n > 0 {
-		c.keys = new(chunkKeys)
-	}
 	for i := range uint32(chunkSlots) {
-		slot := firstSlot(number) + Slot(i)
-		b := buf[i*slotSize : (i+1)*slotSize]
-		_, shredding := known.shredding[slot]
-		switch kind, ok := checkSlot(slot, b); {
-		case !ok && shredding: // its overwriting was cut short, and is repeated when the registry opens
-		case !ok, given.n > 0 && kind != given.kind && kind != slotShredded:
-			return nil, fmt.Errorf("reading slot file: slot %d: put the newest copy of the file in place: %w", slot, ErrDamaged)
-		case c.keys != nil && kind != slotShredded && !shredding:
-			c.keys[i].store((*[32]byte)(b[16:48]))
+		slot, b := slotIn(number, i, buf)
+		if _, shredding := known.shredding[slot]; shredding {
+			continue
+		}
+		kind, ok := checkSlot(slot, b)
+		if !ok || given.n > 0 && kind != given.kind && kind != slotShredded {
+			return fmt.Errorf("reading slot file: slot %d: put the newest copy of the file in place: %w", slot, ErrDamaged)
 		}
 	}
-	return c, nil
+	return nil
+}
+
+// slotIn is the i-th slot of an encoded chunk.
+func slotIn(chunk, i uint32, buf []byte) (Slot, []byte) {
+	return firstSlot(chunk) + Slot(i), buf[i*slotSize : (i+1)*slotSize]
 }
 
 // checkSlot is the state of an encoded slot, if its checksum and number are right.
@@ -209,57 +215,58 @@ func encodeSlot(b []byte, slot Slot, kind Kind, key *[32]byte) {
 func firstSlot(chunk uint32) Slot    { return Slot(chunk)*chunkSlots + 1 }
 func chunkOffset(chunk uint32) int64 { return headerSize + int64(chunk)*chunkSize }
 func slotOffset(slot Slot) int64     { return headerSize + int64(slot-1)*slotSize }
-func position(slot Slot) (c, i uint32) {
-	return uint32(slot-1) / chunkSlots, uint32(slot-1) % chunkSlots
-}
 
 // lastChunk keeps slot numbers inside 32 bits.
 const lastChunk = 1<<22 - 2
+
+// freshChunk is a chunk that is on disk, and of which next slots were given out.
+type freshChunk struct {
+	number uint32
+	next   uint32
+	keys   [chunkSlots][32]byte // wiped as they are given out
+}
 
 // give gives a slot out, of a chunk whose keys are durable, with what state is to know of the chunk.
 func (s *slotFile) give(kind Kind) (Subject, chunkRow, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.chosen[kind]
-	if c == nil || c.given.Load() == chunkSlots {
+	c := s.stock[kind]
+	if c == nil || c.next == chunkSlots {
 		var err error
 		if c, err = s.extend(kind); err != nil {
 			return Subject{}, chunkRow{}, err
 		}
-		s.chosen[kind] = c
+		s.stock[kind] = c
 	}
-	i := c.given.Load()
-	sub := Subject{slot: firstSlot(c.number) + Slot(i), kind: kind}
-	if !c.keys[i].load(&sub.key) {
-		return Subject{}, chunkRow{}, fmt.Errorf("giving out slot %d: %w", sub.slot, ErrShredded)
-	}
-	c.given.Store(i + 1)
-	return sub, chunkRow{c.number, givenSlots{kind, i + 1}}, nil
+	sub := Subject{slot: firstSlot(c.number) + Slot(c.next), kind: kind, key: c.keys[c.next]}
+	clear(c.keys[c.next][:])
+	c.next++
+	s.keys.give(sub.slot, &sub.key)
+	return sub, chunkRow{c.number, givenSlots{kind, c.next}}, nil
 }
 
 // extend appends a chunk of fresh keys and fsyncs it. A crash in it leaves an unfinished chunk that the next open cuts off;
 // after an error the next call writes the same place again.
-func (s *slotFile) extend(kind Kind) (*chunk, error) {
-	number := uint32(s.keys.len())
-	if number > lastChunk {
+func (s *slotFile) extend(kind Kind) (*freshChunk, error) {
+	c := &freshChunk{number: s.keys.chunks}
+	if c.number > lastChunk {
 		return nil, errors.New("extending slot file: all slot numbers are used")
 	}
-	c := &chunk{number: number, kind: kind, keys: new(chunkKeys)}
 	buf := make([]byte, chunkSize)
 	defer clear(buf)
-	for i := range uint32(chunkSlots) {
-		key := freshKey()
-		c.keys[i].store(&key)
-		encodeSlot(buf[i*slotSize:(i+1)*slotSize], firstSlot(number)+Slot(i), kind, &key)
+	for i := range c.keys {
+		c.keys[i] = freshKey()
+		slot, b := slotIn(c.number, uint32(i), buf)
+		encodeSlot(b, slot, kind, &c.keys[i])
 	}
-	_, err := s.file.WriteAt(buf, chunkOffset(number))
+	_, err := s.file.WriteAt(buf, chunkOffset(c.number))
 	if err == nil {
 		err = s.file.Sync()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("extending slot file: %w", fullDisk(err))
 	}
-	s.keys.add(c)
+	s.keys.add(givenSlots{kind, 0})
 	return c, nil
 }
 

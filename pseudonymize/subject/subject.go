@@ -9,7 +9,9 @@
 // Call OpenRegistry first. Device and Person look subjects up, MintDevice and EnsurePerson create them inside a state.Txn,
 // Shred destroys one. A Subject's Derive, RowKey, Seal and Open are how the other packages own rows of the subject.
 //
-// Measured on a 2-core machine with 1,000,000 subjects (BenchmarkTag, BenchmarkLookup, BenchmarkMemory): see the figures there.
+// Measured with 1,000,000 subjects on a busy 2-core machine (bench_test.go; best of several runs): a tag 0.23 µs; tag → subject,
+// warm, 0.21 µs, where a bare map[Tag]Slot of the same keys took 0.15 and a bare map[Tag]Subject 0.17; no allocation; 84 bytes of memory a
+// subject; reading the slot file at start 0.11 s; normalising an e-mail address 1.2 µs, a phone number 20 µs.
 package subject
 
 import (

@@ -1,8 +1,12 @@
 package subject
 
 import (
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
+	"hash"
+	"sync"
 )
 
 // Tag is an identifier's lookup tag: HMAC-SHA256(lookup key, namespace ‖ 0x00 ‖ normalised)[:16], of a credential with the
@@ -46,20 +50,40 @@ func (r *Registry) Tag(id Identifier) Tag {
 	if id.namespace == 0 {
 		panic("subject: Tag of no identifier")
 	}
-	return lookupTag(&r.lookupKey, id.namespace, id.value)
+	return r.tagger.tag(id.namespace, id.value)
 }
 
 // TagOf computes a credential's lookup tag.
-func (r *Registry) TagOf(c Credential) Tag {
-	return lookupTag(&r.lookupKey, device, string(c.secret[:]))
+func (r *Registry) TagOf(c Credential) Tag { return r.tagger.tag(device, string(c.secret[:])) }
+
+// tagger computes tags under one lookup key. Its HMAC states are reused, because one that has taken its key in computes a tag in half
+// the time (BenchmarkTag: 0.23 µs; written out as in authenticate 0.59; a fresh crypto/hmac 1.08).
+type tagger struct{ states sync.Pool }
+
+type tagState struct {
+	mac     hash.Hash
+	message []byte
+	sum     [sha256.Size]byte
 }
 
-// tagPrefixes are namespace ‖ 0x00; a namespace holds no 0x00, so no two of them with a value are the same message.
-var tagPrefixes = [...]string{
-	email: "email\x00", phone: "phone\x00", user: "user\x00", loyalty: "loyalty\x00", receipt: "receipt\x00", device: "device\x00",
+func newTagger(key *[32]byte) *tagger {
+	own := *key
+	return &tagger{sync.Pool{New: func() any {
+		return &tagState{mac: hmac.New(sha256.New, own[:]), message: make([]byte, 0, 16+maxOpaque)}
+	}}}
 }
 
-func lookupTag(key *[32]byte, ns namespace, value string) Tag {
-	sum := authenticate(key, tagPrefixes[ns], value)
-	return Tag(sum[:16])
+// tag is HMAC-SHA256(lookup key, namespace ‖ 0x00 ‖ value)[:16]. A namespace holds no 0x00, so no two of them make one message.
+func (t *tagger) tag(ns namespace, value string) Tag {
+	s := t.states.Get().(*tagState)
+	s.message = append(s.message[:0], namespaces[ns]...)
+	s.message = append(s.message, 0)
+	s.message = append(s.message, value...)
+	s.mac.Reset()
+	s.mac.Write(s.message)
+	s.mac.Sum(s.sum[:0])
+	tag := Tag(s.sum[:16])
+	clear(s.message)
+	t.states.Put(s)
+	return tag
 }

@@ -74,7 +74,7 @@ func TestTagTableIsBounded(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	hot := randomTag(random)
 	table.put(hot, 1)
-	for n := range 20 * limit {
+	for n := range 6 * limit {
 		table.put(randomTag(random), Slot(n+2))
 		if slot, ok := table.get(hot); !ok || slot != 1 {
 			t.Fatalf("a tag in use was dropped after %d others", n)
@@ -93,7 +93,7 @@ func TestTagTableIsBounded(t *testing.T) {
 func TestTagTableForgottenPlacesAreUsedAgain(t *testing.T) {
 	table := newTagTable(0)
 	random := rand.New(rand.NewPCG(3, 4))
-	for n := range 100_000 {
+	for n := range 20_000 {
 		tag := randomTag(random)
 		table.put(tag, Slot(n+1))
 		table.forget(tag)
