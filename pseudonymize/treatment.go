@@ -28,6 +28,9 @@ func URLPath(text string) string {
 	if i := strings.IndexAny(text, "?#"); i >= 0 {
 		text = text[:i]
 	}
+	if plainURL(text) {
+		return text
+	}
 	u, err := url.Parse(text)
 	if err != nil || u.Opaque != "" {
 		return ""
@@ -42,6 +45,28 @@ func URLPath(text string) string {
 		}
 	}
 	return ""
+}
+
+// plainURL is true for the URLs that nearly every event has: http(s), a host name without user or port, and a path in which nothing needs
+// escaping. url.Parse would give them back unchanged, for five times the work.
+func plainURL(text string) bool {
+	rest, ok := strings.CutPrefix(text, "https://")
+	if !ok {
+		if rest, ok = strings.CutPrefix(text, "http://"); !ok {
+			return false
+		}
+	}
+	if rest == "" || rest[0] == '/' {
+		return false
+	}
+	for i := range len(rest) {
+		switch c := rest[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '-', c == '/', c == '_', c == '~':
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // TruncateIP is the network of an address: /24 of IPv4, /48 of IPv6 (C9: never a whole address); empty where text is no address.

@@ -1,6 +1,7 @@
 package pseudonymize
 
 import (
+	"net/url"
 	"strings"
 	"testing"
 
@@ -47,6 +48,20 @@ func FuzzURLPath(f *testing.F) {
 		got := URLPath(text)
 		if strings.ContainsAny(got, "?#") || (strings.HasPrefix(got, "http") && strings.Contains(strings.SplitN(got, "/", 4)[min(2, strings.Count(got, "/"))], "@")) {
 			t.Fatalf("%q became %q", text, got)
+		}
+	})
+}
+
+// FuzzPlainURL: the short way gives what url.Parse gives.
+func FuzzPlainURL(f *testing.F) {
+	f.Add("https://shop.example/p/1")
+	f.Add("http://a_b.example//x/~y")
+	f.Fuzz(func(t *testing.T, text string) {
+		if !plainURL(text) {
+			return
+		}
+		if u, err := url.Parse(text); err != nil || u.String() != text || u.User != nil || u.RawQuery != "" {
+			t.Fatalf("%q is not plain: %v", text, err)
 		}
 	})
 }
