@@ -107,7 +107,11 @@ func (l *Ledger) History(s subject.Subject) ([]Proven, error) {
 	var rows []recordRow
 	prefix := s.RowKey(recordTable, nil)
 	err := l.state.View(func(r state.Reader) error {
-		return r.Scan(prefix, func(key, sealed []byte) error {
+		row, err := readStandingRow(r, s)
+		if err != nil {
+			return err
+		}
+		err = r.Scan(prefix, func(key, sealed []byte) error {
 			if len(key) != len(prefix)+4 || binary.BigEndian.Uint32(key[len(prefix):]) != uint32(len(rows))+1 {
 				return ErrStored // C10: a record was removed
 			}
@@ -115,12 +119,16 @@ func (l *Ledger) History(s subject.Subject) ([]Proven, error) {
 			rows = append(rows, row)
 			return err
 		})
+		if err == nil && uint32(len(rows)) != row.Records {
+			return ErrStored
+		}
+		return err
 	})
+	if errors.Is(err, state.ErrNotFound) {
+		return nil, ErrNoRecord
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading history: %w", err)
-	}
-	if len(rows) == 0 {
-		return nil, ErrNoRecord
 	}
 	out := make([]Proven, len(rows))
 	for i := len(rows) - 1; i >= 0; i-- { // the newest first, whose head covers the others
