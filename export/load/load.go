@@ -1,21 +1,41 @@
 // Package load is the recipient's side: it follows a destination's signed stream, opens each batch, and loads every event exactly once.
+//
+// What is loaded has been checked: the entry's signature, that it follows the entry before it, the object's hash, its authenticity to
+// age, its schema, and that no event of the same site and id was ever loaded before. A check that fails stops that node's stream, with
+// nothing of the batch written; the other nodes go on, and a later run resumes.
+//
+// A batch becomes one file of the folder, by temporary file, sync and rename, and then one transaction of the loader's own state. A
+// crash between the two leaves a file that the next run replaces with the same bytes. Begin with Open, then Once or Follow.
 package load
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/octroi/octroi/export"
 )
 
-// The errors of this package.
+// The errors of this package. Those of export that reach the caller keep their names: ErrSignature, ErrEntry, ErrChain, ErrGap,
+// ErrIdentity, ErrSeal, ErrSchema, ErrUnavailable, ErrRefused.
 var (
-	ErrHash     = errors.New("object's bytes are not those of the stream entry")
-	ErrIdentity = errors.New("the identity does not open this object")
-	ErrLocked   = errors.New("another octroi-load uses this folder")
+	ErrHash   = errors.New("object's bytes are not those of the stream entry")
+	ErrLocked = errors.New("another octroi-load uses this folder")
+	ErrLost   = errors.New("object of a stream entry is not in the store")
+	ErrRows   = errors.New("batch holds other rows than its stream entry states")
+	ErrFolder = errors.New("folder belongs to another load") // another destination or format
+)
+
+// The formats of a folder.
+const (
+	Parquet = "parquet" // events/dt=YYYY-MM-DD/hour=HH/<batch>.parquet, columns as in the batch
+	NDJSON  = "ndjson"  // events/dt=YYYY-MM-DD/hour=HH/<batch>.ndjson, one event a line
 )
 
 // Options configure a Loader.
@@ -25,26 +45,170 @@ type Options struct {
 	Gateway     ed25519.PublicKey
 	Identities  export.Identities
 	Dir         string        // the folder; the loader's own state is in Dir/.octroi-load
-	Format      string        // "parquet" or "ndjson"
+	Format      string        // Parquet (default) or NDJSON
 	Poll        time.Duration // Follow: how often the stream is looked at; default 2 s
-	Log         *slog.Logger
+	Attempts    int           // Once: tries of one object, also where a transfer brought wrong bytes; default 5
+	Backoff     time.Duration // wait before the second try; doubles up to 30 s; default 500 ms
+	Log         *slog.Logger  // default: nothing
 	Progress    func(Progress)
 }
 
-// Progress of a long load.
+// Progress of a long load: counts of this run.
 type Progress struct {
 	Node                      string
 	Number                    uint64 // last entry applied
 	Batches, Rows, Duplicates uint64
-	Bytes                     int64
+	Bytes                     int64 // of objects
 }
 
-// Loader loads one destination into one folder. One process at a time.
-type Loader struct{}
+// Loader loads one destination into one folder. One process at a time; its methods are called one at a time.
+type Loader struct {
+	o     Options
+	state *ledger
+	lock  *folderLock
 
-func Open(o Options) (*Loader, error) { panic("skeleton") }
+	progress Progress // of the run
+	// sleep waits, or ends with ctx; tests shorten it.
+	sleep func(ctx context.Context, d time.Duration) error
+	close sync.Once
+}
 
-// Once applies every entry that the stream has; Follow goes on until ctx ends.
-func (l *Loader) Once(ctx context.Context) (Progress, error) { panic("skeleton") }
-func (l *Loader) Follow(ctx context.Context) error           { panic("skeleton") }
-func (l *Loader) Close() error                               { panic("skeleton") }
+// Open opens the folder, creating it where it is missing: ErrLocked while another process has it, ErrFolder where it holds another
+// destination's events or another format.
+func Open(o Options) (*Loader, error) {
+	switch {
+	case o.Objects == nil || o.Destination == "" || o.Dir == "":
+		return nil, errors.New("opening loader: objects, destination and folder are needed")
+	case len(o.Gateway) != ed25519.PublicKeySize:
+		return nil, errors.New("opening loader: the gateway's public key is needed")
+	}
+	if o.Format == "" {
+		o.Format = Parquet
+	}
+	if o.Format != Parquet && o.Format != NDJSON {
+		return nil, fmt.Errorf("opening loader: unknown format %q; expected %s or %s", o.Format, Parquet, NDJSON)
+	}
+	o.Poll, o.Backoff, o.Attempts = cmp.Or(o.Poll, 2*time.Second), cmp.Or(o.Backoff, 500*time.Millisecond), cmp.Or(o.Attempts, 5)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	lock, err := lockFolder(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("opening loader: %w", err)
+	}
+	state, err := openLedger(o.Dir, o.Destination, o.Format)
+	if err != nil {
+		lock.release()
+		return nil, fmt.Errorf("opening loader: %w", err)
+	}
+	return &Loader{o: o, state: state, lock: lock, sleep: sleep}, nil
+}
+
+// Close releases the folder.
+func (l *Loader) Close() (err error) {
+	l.close.Do(func() { err = errors.Join(l.state.close(), l.lock.release()) })
+	return err
+}
+
+// Once applies every entry that the stream has. A node whose stream cannot go on does not stop the others; its error is returned, joined
+// with theirs. A store that stays out of reach is export.ErrUnavailable after Attempts.
+func (l *Loader) Once(ctx context.Context) (Progress, error) {
+	l.progress = Progress{}
+	err := errors.Join(l.round(ctx)...)
+	return l.progress, err
+}
+
+// Follow goes on until ctx ends (nil) or a node's stream cannot go on without somebody's help (its error, after the other nodes' entries).
+// A store out of reach is waited for.
+func (l *Loader) Follow(ctx context.Context) error {
+	l.progress = Progress{}
+	for wait := l.o.Poll; ; {
+		failed := l.round(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		for _, err := range failed {
+			if !errors.Is(err, export.ErrUnavailable) {
+				return errors.Join(failed...)
+			}
+		}
+		if wait = l.o.Poll; len(failed) > 0 {
+			wait = 30 * time.Second
+			l.o.Log.Warn("waiting for the object store", "error", errors.Join(failed...), "wait", wait)
+		}
+		if l.sleep(ctx, wait) != nil {
+			return nil
+		}
+	}
+}
+
+// round applies what there is, node by node, and returns what stopped a node.
+func (l *Loader) round(ctx context.Context) (failed []error) {
+	nodes, err := l.nodes(ctx)
+	if err != nil {
+		return []error{fmt.Errorf("looking for streams of %q: %w", l.o.Destination, err)}
+	}
+	for _, node := range nodes {
+		err := l.node(ctx, node)
+		if ctx.Err() != nil {
+			return []error{ctx.Err()}
+		}
+		if err != nil {
+			failed = append(failed, err)
+		}
+	}
+	return failed
+}
+
+var errEnough = errors.New("enough")
+
+// nodes lists the nodes that have a stream, one request each and one more.
+func (l *Loader) nodes(ctx context.Context) (nodes []string, err error) {
+	prefix := l.o.Destination + "/stream/"
+	for after := ""; ; {
+		found := ""
+		err := l.try(ctx, func() error {
+			err := l.o.Objects.List(ctx, prefix, after, func(key string, _ int64) error {
+				found, _, _ = strings.Cut(strings.TrimPrefix(key, prefix), "/")
+				return errEnough
+			})
+			if errors.Is(err, errEnough) {
+				return nil
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if found == "" {
+			return nodes, nil
+		}
+		nodes = append(nodes, found)
+		after = prefix + found + "/~" // beyond every number
+	}
+}
+
+// try calls f again while what it returns may pass, Attempts times in all.
+func (l *Loader) try(ctx context.Context, f func() error) error {
+	wait := l.o.Backoff
+	for n := 1; ; n++ {
+		err := f()
+		if err == nil || n >= l.o.Attempts || !(errors.Is(err, export.ErrUnavailable) || errors.Is(err, ErrHash)) {
+			return err
+		}
+		l.o.Log.Warn("trying again", "error", err, "attempt", n, "wait", wait)
+		if err := l.sleep(ctx, wait); err != nil {
+			return err
+		}
+		wait = min(2*wait, 30*time.Second)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}

@@ -24,7 +24,7 @@ func sign(r *http.Request, body string, now time.Time) {
 	r.Header.Set("X-Amz-Content-Sha256", sum(body))
 	const signed = "host;x-amz-content-sha256;x-amz-date"
 	canonical := strings.Join([]string{
-		r.Method, r.URL.EscapedPath(), r.URL.RawQuery,
+		r.Method, strings.ReplaceAll(r.URL.EscapedPath(), "=", "%3D"), r.URL.RawQuery,
 		"host:" + r.URL.Host, "x-amz-content-sha256:" + sum(body), "x-amz-date:" + stamp, "", signed, sum(body),
 	}, "\n")
 	scope := date + "/us-east-1/s3/aws4_request"

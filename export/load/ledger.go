@@ -1,0 +1,212 @@
+package load
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
+)
+
+// ownFolder holds the loader's state inside the folder it loads into.
+const ownFolder = ".octroi-load"
+
+// ledger is what the loader remembers, in <folder>/.octroi-load/state.db (bbolt), version 1:
+//
+//	about    "version" → "1", "destination", "format"
+//	position <node> → position as JSON
+//	seen     <site> → bucket of 16-byte event ids → 0x01; about 60 bytes an event
+//	output   <batch id> → output as JSON
+//	failure  <node> → failure as JSON; only while the node's stream stands still
+//
+// One transaction a batch writes position, seen and output together. The file is the only memory of what was loaded: with it lost,
+// load into an empty folder.
+type ledger struct{ db *bolt.DB }
+
+// position is the last entry that was applied.
+type position struct {
+	Number   uint64    `json:"number"`
+	Previous string    `json:"previous"` // its hash
+	At       time.Time `json:"at"`       // when it was applied
+}
+
+// output is one loaded batch.
+type output struct {
+	Path       string `json:"path"`   // below the folder; empty where every row was loaded before
+	SHA256     string `json:"sha256"` // of the file, hex
+	Rows       int    `json:"rows"`
+	Duplicates int    `json:"duplicates"`
+	Node       string `json:"node"`
+	Number     uint64 `json:"number"`
+}
+
+// failure is why a node's stream stands still. The text holds no personal data.
+type failure struct {
+	Number uint64    `json:"number"`
+	Text   string    `json:"text"`
+	At     time.Time `json:"at"`
+}
+
+var (
+	bucketAbout    = []byte("about")
+	bucketPosition = []byte("position")
+	bucketSeen     = []byte("seen")
+	bucketOutput   = []byte("output")
+	bucketFailure  = []byte("failure")
+	seenMark       = []byte{1}
+)
+
+func openLedger(folder, destination, format string) (*ledger, error) {
+	path := filepath.Join(folder, ownFolder, "state.db")
+	db, err := openBolt(path, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType})
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w; restore it from a backup of the folder, or load into an empty folder", path, err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		for _, name := range [][]byte{bucketAbout, bucketPosition, bucketSeen, bucketOutput, bucketFailure} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		about := tx.Bucket(bucketAbout)
+		for _, a := range []struct{ name, value string }{{"version", "1"}, {"destination", destination}, {"format", format}} {
+			switch kept := string(about.Get([]byte(a.name))); kept {
+			case a.value:
+			case "":
+				if err := about.Put([]byte(a.name), []byte(a.value)); err != nil {
+					return err
+				}
+			default:
+				return fmt.Errorf("%w: its %s is %q, not %q: name another folder", ErrFolder, a.name, kept, a.value)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &ledger{db: db}, nil
+}
+
+// openBolt opens a bbolt file; of a damaged one bbolt may panic instead of saying so.
+func openBolt(path string, o *bolt.Options) (db *bolt.DB, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = errors.New("it is damaged")
+		}
+	}()
+	return bolt.Open(path, 0o600, o)
+}
+
+func (l *ledger) close() error { return l.db.Close() }
+
+func (l *ledger) position(node string) (p position, err error) {
+	err = l.db.View(func(tx *bolt.Tx) error {
+		text := tx.Bucket(bucketPosition).Get([]byte(node))
+		if text == nil {
+			return nil
+		}
+		return json.Unmarshal(text, &p)
+	})
+	if err != nil {
+		return p, fmt.Errorf("reading the position of node %q: %w", node, err)
+	}
+	return p, nil
+}
+
+func (l *ledger) fail(node string, f failure) error {
+	return l.db.Update(func(tx *bolt.Tx) error { return putJSON(tx.Bucket(bucketFailure), node, f) })
+}
+
+// batch is one batch's transaction. Its owner ends it by commit or rollback.
+type batch struct {
+	tx    *bolt.Tx
+	sites map[string]*bolt.Bucket
+}
+
+func (l *ledger) begin() (*batch, error) {
+	tx, err := l.db.Begin(true)
+	if err != nil {
+		return nil, fmt.Errorf("beginning a batch: %w", err)
+	}
+	return &batch{tx: tx, sites: map[string]*bolt.Bucket{}}, nil
+}
+
+// first remembers an event, and says whether it was unknown.
+func (b *batch) first(site string, id [16]byte) (bool, error) {
+	seen := b.sites[site]
+	if seen == nil {
+		// A prefix, since bbolt has no bucket of an empty name.
+		var err error
+		if seen, err = b.tx.Bucket(bucketSeen).CreateBucketIfNotExists(append([]byte("site:"), site...)); err != nil {
+			return false, fmt.Errorf("remembering events: %w", err)
+		}
+		b.sites[site] = seen
+	}
+	if seen.Get(id[:]) != nil {
+		return false, nil
+	}
+	if err := seen.Put(id[:], seenMark); err != nil {
+		return false, fmt.Errorf("remembering events: %w", err)
+	}
+	return true, nil
+}
+
+// commit records the batch as loaded.
+func (b *batch) commit(id string, o output, p position) error {
+	outputs := b.tx.Bucket(bucketOutput)
+	if outputs.Get([]byte(id)) != nil {
+		return fmt.Errorf("batch %q was loaded before: %w", id, ErrRows)
+	}
+	err := errors.Join(
+		putJSON(outputs, id, o),
+		putJSON(b.tx.Bucket(bucketPosition), o.Node, p),
+		b.tx.Bucket(bucketFailure).Delete([]byte(o.Node)),
+	)
+	if err == nil {
+		err = b.tx.Commit()
+	}
+	if err != nil {
+		return fmt.Errorf("recording batch %q: %w", id, err)
+	}
+	return nil
+}
+
+// rollback forgets the batch; after commit it does nothing.
+func (b *batch) rollback() { b.tx.Rollback() }
+
+func putJSON(b *bolt.Bucket, key string, value any) error {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return b.Put([]byte(key), text)
+}
+
+// folderLock is held while a process loads into the folder.
+type folderLock struct{ f *os.File }
+
+func lockFolder(folder string) (*folderLock, error) {
+	own := filepath.Join(folder, ownFolder)
+	if err := os.MkdirAll(own, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(own, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%s: %w: wait for it or stop it", folder, ErrLocked)
+		}
+		return nil, fmt.Errorf("locking %s: %w", folder, err)
+	}
+	return &folderLock{f: f}, nil
+}
+
+func (l *folderLock) release() error { return l.f.Close() }
