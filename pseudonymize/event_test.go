@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -302,6 +303,20 @@ func BenchmarkApplySeal(b *testing.B) {
 		}
 		if _, err := e.Seal(spoolKey); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestNothingPrintsKeys(t *testing.T) {
+	g := openGate(t)
+	grants := g.check(t, g.visitor)
+	e := g.event(t, g.visitor)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x"} {
+		if got := fmt.Sprintf(verb+verb, e, &e); strings.Trim(got, "[]event") != "" {
+			t.Errorf("%s prints an event as %q", verb, got)
+		}
+		if got := fmt.Sprintf(verb+verb, grants, &grants); strings.Trim(got, "[]grants") != "" {
+			t.Errorf("%s prints grants as %q", verb, got)
 		}
 	}
 }
