@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -59,6 +60,46 @@ func TestConsentLife(t *testing.T) {
 	e.post("/v1/consents/withdraw?k=demo", ``, "Cookie", cookie, "Content-Type", "").want(t, "second withdrawal without a body", http.StatusOK, "")
 	if e.subjects.Count() != 1 {
 		t.Errorf("%d subjects, want 1", e.subjects.Count())
+	}
+}
+
+// TestCircumstances is C9 and G5: what a record keeps of how a choice came is minimised, and every Sec-GPC header is read.
+func TestCircumstances(t *testing.T) {
+	e := open(t, func(o *collector.Options, _ *spool.Options) {
+		o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	})
+	rights := e.token(collector.TokenClaims{Scopes: []string{collector.ScopeRights}})
+	for name, test := range map[string]struct {
+		signals []string
+		gpc     bool
+	}{
+		"none":           {nil, false},
+		"one":            {[]string{"1"}, true},
+		"second of two":  {[]string{"0", "1"}, true},
+		"zero":           {[]string{"0"}, false},
+		"true":           {[]string{"true"}, false},
+		"joined":         {[]string{"1, 1"}, false},
+		"one and a half": {[]string{"1.5"}, false},
+	} {
+		header := []string{"X-Forwarded-For", "192.0.2.66, 203.0.113.77", "User-Agent", "Mozilla/5.0 (X11) Firefox/140.0", "Referer", "https://shop.example/p/1?q=x#y"}
+		for _, s := range test.signals {
+			header = append(header, "Sec-GPC", s)
+		}
+		a := e.post("/v1/consents?k=demo", `{"snapshot":"`+e.snapshot()+`","purposes":{"audience":true},"credential":true}`, header...)
+		var given choice
+		a.into(t, &given)
+		record := e.post("/private/v1/consents/history", `{"device":"`+given.Credential+`"}`, "Authorization", rights).body
+		for _, want := range []string{`"ip_prefix":"203.0.113.0/24"`, `"ua_family":"Firefox"`, `"url_path":"https://shop.example/p/1"`} {
+			if !strings.Contains(record, want) {
+				t.Errorf("%s: no %s in %s", name, want, record)
+			}
+		}
+		if strings.Contains(record, "203.0.113.77") || strings.Contains(record, "192.0.2") || strings.Contains(record, "q=x") || strings.Contains(record, "140.0") {
+			t.Errorf("%s: the record holds too much: %s", name, record)
+		}
+		if strings.Contains(record, `"gpc":true`) != test.gpc {
+			t.Errorf("%s: the record says %s, want gpc %v", name, record, test.gpc)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -71,7 +72,9 @@ func (c *Collector) serve(route route, do action) fiber.Handler {
 			}
 			took := time.Since(start)
 			c.tally.request(route, status, took)
-			c.o.Log.Debug("answered", "route", routes[route], "status", status, "took", took)
+			if c.o.Log.Enabled(f.UserContext(), slog.LevelDebug) {
+				c.o.Log.Debug("answered", "route", routes[route], "status", status, "took", took)
+			}
 		}()
 		r := c.read(f, route)
 		c.allowOrigin(f, r.origin)
@@ -117,15 +120,19 @@ func (c *Collector) explain(route string, err error) reply {
 // Problem answers an error as a problem document; it is the Fiber error handler of both listeners.
 func (c *Collector) Problem(f *fiber.Ctx, err error) error {
 	var server *fiber.Error
+	if !errors.As(err, &server) {
+		server = fiber.ErrInternalServerError // told apart by explain
+	}
 	var out reply
 	switch {
-	case !errors.As(err, &server):
-		out = c.explain(routes[routeOther], err)
-	case server.Code >= http.StatusInternalServerError:
-		out = failure(server.Code, "internal").reply()
-	default:
+	case server.Code == http.StatusRequestEntityTooLarge:
+		out = c.explain(routes[routeOther], errSize)
+	case server.Code < http.StatusInternalServerError:
 		out = blank(server.Code, strings.ReplaceAll(strings.ToLower(http.StatusText(server.Code)), " ", "_"), "", "").reply()
+	default:
+		out = c.explain(routes[routeOther], err)
 	}
+	c.allowOrigin(f, f.Get(fiber.HeaderOrigin))
 	c.tally.request(routeOther, out.status, 0)
 	c.write(f, &out)
 	return nil

@@ -67,9 +67,9 @@ func DecodeChoice(body string) (Choice, error) {
 			c.Notice = new(consent.NoticeRef)
 			return notice(m, c.Notice)
 		case "method":
-			return text(m, &c.Method, wire.MaxWordBytes)
+			return label(m, &c.Method)
 		case "language":
-			return text(m, &c.Language, wire.MaxWordBytes)
+			return label(m, &c.Language)
 		case "signals":
 			return signals(m, &c.Signals)
 		case "time":
@@ -83,7 +83,7 @@ func DecodeChoice(body string) (Choice, error) {
 		case "given_at":
 			return instant(m, &c.GivenAt)
 		case "source":
-			return text(m, &c.Source, wire.MaxWordBytes)
+			return label(m, &c.Source)
 		}
 		return unknownMember(m)
 	})
@@ -108,7 +108,7 @@ func DecodeWithdrawal(body string) (Withdrawal, error) {
 		case "purposes":
 			return names(m, &w.Purposes)
 		case "method":
-			return text(m, &w.Method, wire.MaxWordBytes)
+			return label(m, &w.Method)
 		case "time":
 			return instant(m, &w.Time)
 		case "subject":
@@ -178,6 +178,25 @@ func text(m ijson.Value, into *string, limit int) error {
 	}
 	return nil
 }
+
+// label reads a short name such as "banner" or "fr". It stands in the part of a record that outlives an erasure, so it has no room for an
+// address or a phone number.
+func label(m ijson.Value, into *string) error {
+	const right = "1 to 32 letters, digits, - and _, beginning with a letter"
+	s := m.Text()
+	if !m.IsString() || s == "" || len(s) > 32 || !letter(s[0]) {
+		return wrong(m, right)
+	}
+	for i := range len(s) {
+		if c := s[i]; !letter(c) && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return wrong(m, right)
+		}
+	}
+	*into = s
+	return nil
+}
+
+func letter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 
 func boolean(m ijson.Value, into *bool) error {
 	if m.Kind() != ijson.Bool {

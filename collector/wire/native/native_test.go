@@ -238,7 +238,10 @@ func TestDecodeChoiceRefuses(t *testing.T) {
 		{"section", `{"purposes":{"a":true},"signals":{"gpp_sid":[2.5]}}`, "gpp_sid"},
 		{"notice without a hash", `{"purposes":{"a":true},"notice":{"id":"x"}}`, "notice"},
 		{"notice with a stranger", `{"purposes":{"a":true},"notice":{"text_sha256":"x","canary":"y"}}`, "notice"},
-		{"method", `{"purposes":{"a":true},"method":""}`, "method"},
+		{"empty method", `{"purposes":{"a":true},"method":""}`, "method"},
+		{"an address as method", `{"purposes":{"a":true},"method":"canary@mail.example"}`, "method"},
+		{"a number as source", `{"purposes":{"a":true},"source":"0033612345678"}`, "source"},
+		{"a sentence as language", `{"purposes":{"a":true},"language":"canary french"}`, "language"},
 		{"credential", `{"purposes":{"a":true},"credential":"yes"}`, "credential"},
 	}
 	for _, test := range tests {
