@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -124,13 +125,19 @@ func TestEntryCollision(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := w.shipper(t, "warehouse", func(o *ShipperOptions) { o.MaxRows = 2 })
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	if err := s.Flush(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Error(err)
+	if err := s.sealUpTo(t.Context(), w.spool.Tail()); err != nil {
+		t.Fatal(err)
 	}
-	if st := s.Stats(); st.Published != 0 || st.Waiting != 2 || !strings.Contains(st.LastError, "exists with other content") {
+	for range 2 {
+		if err := s.publishOne(t.Context()); !errors.Is(err, ErrExists) || !needsOperator(err) {
+			t.Error(err)
+		}
+	}
+	if st := s.Stats(); st.Published != 0 || st.Waiting != 2 {
 		t.Errorf("%+v", st)
+	}
+	if texts, err := NewStreams(w.state, "a", "warehouse").Entries("warehouse", 0, 10); err != nil || len(texts) != 0 {
+		t.Errorf("%d entries: %v", len(texts), err)
 	}
 }
 
@@ -212,4 +219,44 @@ func TestSameBytes(t *testing.T) {
 		t.Errorf("%d attempts under the key, %d in all", n, len(sums))
 	}
 	wantIDs(t, w.check(t, "warehouse").ids(), w.expected(t, "warehouse"))
+}
+
+// faultyObjects is a store that fails as it is told.
+type faultyObjects struct {
+	Objects
+	mu    sync.Mutex
+	fault func(key string, body io.ReadSeeker) error // guarded by mu; nil: none; its error is Put's
+	puts  map[string]int                             // guarded by mu
+}
+
+func (f *faultyObjects) fail(err error) {
+	f.set(func(string, io.ReadSeeker) error { return err })
+}
+
+func (f *faultyObjects) set(fault func(key string, body io.ReadSeeker) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fault = fault
+}
+
+func (f *faultyObjects) count(key string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.puts[key]
+}
+
+func (f *faultyObjects) Put(ctx context.Context, key string, body io.ReadSeeker, size int64, sha256 [32]byte) (string, error) {
+	f.mu.Lock()
+	if f.puts == nil {
+		f.puts = map[string]int{}
+	}
+	f.puts[key]++
+	fault := f.fault
+	f.mu.Unlock()
+	if fault != nil {
+		if err := fault(key, body); err != nil {
+			return "", err
+		}
+	}
+	return f.Objects.Put(ctx, key, body, size, sha256)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"time"
 
 	"github.com/octroi/octroi/consent/state"
 )
@@ -43,6 +44,9 @@ func (s *Shipper) awaitPublished(ctx context.Context, number uint64) error {
 	}
 }
 
+// putTimeout ends an attempt that hangs. An object of 32 MiB has time over a line of 1 Mbit/s.
+const putTimeout = 10 * time.Minute
+
 // publishOne takes the first batch that has an intent and no published entry one attempt further. All it needs is in state and outbox, so
 // after a crash it simply goes on.
 func (s *Shipper) publishOne(ctx context.Context) error {
@@ -74,7 +78,9 @@ func (s *Shipper) publishOne(ctx context.Context) error {
 	// Crash here: the entry is signed and kept. The next start publishes that very text: it has one number, one time and one hash.
 	sum := sha256.Sum256([]byte(entry.Signed))
 	key := EntryKey(s.o.Name, s.o.Node, number)
-	if _, err := s.o.Objects.Put(ctx, key, strings.NewReader(entry.Signed), int64(len(entry.Signed)), sum); err != nil {
+	attempt, cancel := context.WithTimeout(ctx, putTimeout)
+	defer cancel()
+	if _, err := s.o.Objects.Put(attempt, key, strings.NewReader(entry.Signed), int64(len(entry.Signed)), sum); err != nil {
 		return fmt.Errorf("publishing stream entry %d: %w", number, err)
 	}
 	// Crash here: the entry is published and nobody knows. The next start puts the same text again, which is a success.
@@ -132,7 +138,9 @@ func (s *Shipper) putObject(ctx context.Context, id BatchID, row *BatchRow) erro
 	if fi, err := f.Stat(); err != nil || fi.Size() != row.Batch.Size {
 		return fmt.Errorf("%w: size of %s.age", ErrOutbox, id)
 	}
-	version, err := s.o.Objects.Put(ctx, row.Batch.Key, f, row.Batch.Size, [32]byte(sum))
+	attempt, cancel := context.WithTimeout(ctx, putTimeout)
+	defer cancel()
+	version, err := s.o.Objects.Put(attempt, row.Batch.Key, f, row.Batch.Size, [32]byte(sum))
 	switch {
 	case errors.Is(err, ErrDigest):
 		return fmt.Errorf("%w: hash of %s.age", ErrOutbox, id)

@@ -172,8 +172,10 @@ func (s *Shipper) recover(ctx context.Context) error {
 		if c, err = readCursor(r, s.o.Name); err != nil {
 			return err
 		}
-		published, err = readPublished(r, s.o.Name)
-		return err
+		if published, err = readPublished(r, s.o.Name); err != nil || c.number == 0 {
+			return err
+		}
+		return s.checkNode(r, c.number)
 	})
 	if err != nil {
 		return err
@@ -193,6 +195,23 @@ func (s *Shipper) recover(ctx context.Context) error {
 		}
 		return err == nil && row.Destination == s.o.Name && row.Number > published, err
 	})
+}
+
+// checkNode: a stream is one node's. Under another name it would begin in the middle, and every reader would miss what is before.
+func (s *Shipper) checkNode(r state.Reader, number uint64) error {
+	entry, err := readStreamRow(r, s.o.Name, number)
+	if err != nil {
+		return err
+	}
+	id, err := ParseBatchID(entry.Batch)
+	if err != nil {
+		return fmt.Errorf("%w: batch of stream entry %d", ErrRow, number)
+	}
+	row, err := readBatchRow(r, id)
+	if err == nil && row.Node != s.o.Node {
+		err = fmt.Errorf("%w: the stream is of node %q, the configuration says %q: give the node its name back", ErrOptions, row.Node, s.o.Node)
+	}
+	return err
 }
 
 // Run ships until ctx ends, and then returns nil. Failures are logged, counted and tried again: nothing that was spooled is dropped

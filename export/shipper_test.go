@@ -2,16 +2,10 @@ package export
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -65,6 +59,8 @@ func TestRun(t *testing.T) {
 		w.send(t, pages(devices, 5, fmt.Sprintf("r%d", i), testStart.Add(time.Duration(i)*time.Minute))...)
 		eventually(t, func() bool { return s.Cursor() == w.spool.Tail() && s.Stats().Published == s.Stats().Sealed })
 	}
+	w.send(t, pages(devices, 5, "last", testStart.Add(4*time.Minute))...)
+	flush(t, s) // beside Run
 	stop()
 	if err := <-done; err != nil {
 		t.Error(err)
@@ -381,215 +377,4 @@ func readCursorOf(st *state.Store, name string) (c cursorRow, err error) {
 		return err
 	})
 	return c, err
-}
-
-// TestDamagedEvent: what does not open stops the cursor, with an alarm; what is before it ships; nothing is dropped.
-func TestDamagedEvent(t *testing.T) {
-	w := newWorld(t)
-	devices := w.mint(t, 1)
-	w.send(t, pages(devices, 5, "a", testStart)...)
-	good := w.spool.records[3].Event.Payload
-	w.spool.records[3].Event.Payload = slices.Concat(good[:20], []byte{^good[20]}, good[21:])
-	s := w.shipper(t, "warehouse", nil)
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	err := s.Flush(ctx)
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "position 4") {
-		t.Errorf("%v", err)
-	}
-	if st := s.Stats(); s.Cursor() != 4 || st.Alarms == 0 || st.Rows != 3 {
-		t.Errorf("cursor %d, %+v", s.Cursor(), st)
-	}
-	w.spool.records[3].Event.Payload = good
-	flush(t, s)
-	wantIDs(t, w.check(t, "warehouse").ids(), w.expected(t, "warehouse"))
-}
-
-// TestDiskFull: an outbox that cannot be written loses nothing and leaves nothing.
-func TestDiskFull(t *testing.T) {
-	w := newWorld(t)
-	w.send(t, pages(w.mint(t, 1), 5, "a", testStart)...)
-	var full atomic.Bool
-	full.Store(true)
-	s := w.shipper(t, "warehouse", func(o *ShipperOptions) {
-		o.files = hookFiles{files: disk{}, write: func() error {
-			if full.Load() {
-				return &os.PathError{Op: "write", Path: "outbox", Err: syscall.ENOSPC}
-			}
-			return nil
-		}}
-	})
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	if err := s.Flush(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(s.Stats().LastError, "no space left") {
-		t.Errorf("%v, %+v", err, s.Stats())
-	}
-	w.checkOutbox(t, "warehouse", 0)
-	full.Store(false)
-	flush(t, s)
-	wantIDs(t, w.check(t, "warehouse").ids(), w.expected(t, "warehouse"))
-}
-
-// TestOutboxDamage: a sealed batch whose file is gone or changed is never published as something else; put back, it goes on.
-func TestOutboxDamage(t *testing.T) {
-	for name, damage := range map[string]func(path string) error{
-		"missing":   os.Remove,
-		"truncated": func(path string) error { return os.Truncate(path, 100) },
-		"changed": func(path string) error {
-			f, err := os.OpenFile(path, os.O_RDWR, 0)
-			if err != nil {
-				return err
-			}
-			_, err = f.WriteAt([]byte{0xff, 0xfe}, 300)
-			return errors.Join(err, f.Close())
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			w.send(t, pages(w.mint(t, 1), 5, "a", testStart)...)
-			down := &faultyObjects{Objects: w.objects}
-			down.fail(ErrUnavailable)
-			s := w.shipper(t, "warehouse", func(o *ShipperOptions) { o.Objects = down })
-			if _, err := s.sealOne(t.Context(), w.spool.Tail()); err != nil {
-				t.Fatal(err)
-			}
-			files, err := filepath.Glob(filepath.Join(w.dir, "outbox", "warehouse", "*.age"))
-			if err != nil || len(files) != 1 {
-				t.Fatal(files, err)
-			}
-			sound, err := os.ReadFile(files[0])
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := damage(files[0]); err != nil {
-				t.Fatal(err)
-			}
-			s = w.shipper(t, "warehouse", nil)
-			if err := s.publishOne(t.Context()); !errors.Is(err, ErrOutbox) {
-				t.Errorf("%v", err)
-			}
-			if texts, objects := w.list(t, "warehouse"); len(texts)+len(objects) != 0 {
-				t.Errorf("%d entries and %d objects were stored", len(texts), len(objects))
-			}
-			if err := os.WriteFile(files[0], sound, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			flush(t, s)
-			wantIDs(t, w.check(t, "warehouse").ids(), w.expected(t, "warehouse"))
-		})
-	}
-}
-
-// TestOutboxStrangers: recovery deletes its own left-overs and nothing else.
-func TestOutboxStrangers(t *testing.T) {
-	w := newWorld(t)
-	dir := filepath.Join(w.dir, "outbox", "warehouse")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{newBatchID().String() + ".tmp", newBatchID().String() + ".age", "notes.txt", "0123.age"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	w.shipper(t, "warehouse", nil)
-	left, err := filepath.Glob(filepath.Join(dir, "*"))
-	if err != nil || len(left) != 2 {
-		t.Errorf("%v %v", left, err)
-	}
-}
-
-// TestOptions: what is missing is said at the start.
-func TestOptions(t *testing.T) {
-	w := newWorld(t)
-	for name, change := range map[string]func(*ShipperOptions){
-		"no spool":      func(o *ShipperOptions) { o.Spool = nil },
-		"other name":    func(o *ShipperOptions) { o.Name = "accounting" },
-		"node":          func(o *ShipperOptions) { o.Node = "a/b" },
-		"no signer":     func(o *ShipperOptions) { o.Signer = nil },
-		"no recipients": func(o *ShipperOptions) { o.Recipients = Recipients{} },
-		"no outbox":     func(o *ShipperOptions) { o.OutboxDir = "" },
-	} {
-		o, err := w.options("warehouse")
-		if err != nil {
-			t.Fatal(err)
-		}
-		change(&o)
-		if _, err := NewShipper(t.Context(), o); !errors.Is(err, ErrOptions) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
-
-// TestDamagedRows: rows of the shipper that are not what it wrote are an error at start, never a panic or a guess.
-func TestDamagedRows(t *testing.T) {
-	w := newWorld(t)
-	for _, row := range []struct{ key, value []byte }{
-		{cursorKey("warehouse"), []byte("x")},
-		{publishedKey("warehouse"), []byte{2, 0, 0, 0, 0, 0, 0, 0, 0}},
-		{publishedKey("warehouse"), encodePublished(3)}, // of no sealed batch
-	} {
-		set := func(value []byte) {
-			err := w.state.Update(t.Context(), func(tx *state.Txn) error {
-				if value == nil {
-					tx.Delete(row.key)
-				} else {
-					tx.Set(row.key, value)
-				}
-				return nil
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-		set(row.value)
-		o, err := w.options("warehouse")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := NewShipper(t.Context(), o); !errors.Is(err, ErrRow) {
-			t.Errorf("%s: %v", row.key, err)
-		}
-		set(nil)
-	}
-}
-
-// faultyObjects is a store that fails as it is told.
-type faultyObjects struct {
-	Objects
-	mu    sync.Mutex
-	fault func(key string, body io.ReadSeeker) error // guarded by mu; nil: none; its error is Put's
-	puts  map[string]int                             // guarded by mu
-}
-
-func (f *faultyObjects) fail(err error) {
-	f.set(func(string, io.ReadSeeker) error { return err })
-}
-
-func (f *faultyObjects) set(fault func(key string, body io.ReadSeeker) error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.fault = fault
-}
-
-func (f *faultyObjects) count(key string) int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.puts[key]
-}
-
-func (f *faultyObjects) Put(ctx context.Context, key string, body io.ReadSeeker, size int64, sha256 [32]byte) (string, error) {
-	f.mu.Lock()
-	if f.puts == nil {
-		f.puts = map[string]int{}
-	}
-	f.puts[key]++
-	fault := f.fault
-	f.mu.Unlock()
-	if fault != nil {
-		if err := fault(key, body); err != nil {
-			return "", err
-		}
-	}
-	return f.Objects.Put(ctx, key, body, size, sha256)
 }
