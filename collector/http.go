@@ -73,7 +73,7 @@ func (c *Collector) serve(route route, do action) fiber.Handler {
 			took := time.Since(start)
 			c.tally.request(route, status, took)
 			if c.o.Log.Enabled(f.UserContext(), slog.LevelDebug) {
-				c.o.Log.Debug("answered", "route", routes[route], "status", status, "took", took)
+				c.o.Log.Debug("answered", "route", routes[route], "status", status, "duration", took)
 			}
 		}()
 		r := c.read(f, route)
@@ -101,7 +101,7 @@ func (c *Collector) panicked(f *fiber.Ctx, route string) int {
 		}
 	}
 	p := failure(http.StatusInternalServerError, "internal")
-	c.o.Log.Error("a request panicked", "route", route, "instance", p.Instance, "at", strings.Join(frames, " < "))
+	c.o.Log.Error("a request panicked", "route", route, "incident", p.Instance, "step", strings.Join(frames, " < "))
 	f.Response().Reset()
 	out := p.reply()
 	c.write(f, &out)
@@ -112,7 +112,7 @@ func (c *Collector) panicked(f *fiber.Ctx, route string) int {
 func (c *Collector) explain(route string, err error) reply {
 	p := problemOf(err)
 	if p.Status >= http.StatusInternalServerError {
-		c.o.Log.Error("a request failed", "route", route, "instance", p.Instance, "code", p.Code, "error", err)
+		c.o.Log.Error("a request failed", "route", route, "incident", p.Instance, "reason", p.Code, "error", err)
 	}
 	return p.reply()
 }
