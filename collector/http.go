@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net"
@@ -72,7 +73,7 @@ func (c *Collector) serve(route route, do action) fiber.Handler {
 			}
 			took := time.Since(start)
 			c.tally.request(route, status, took)
-			if c.o.Log.Enabled(f.UserContext(), slog.LevelDebug) {
+			if c.o.Log.Enabled(context.Background(), slog.LevelDebug) {
 				c.o.Log.Debug("answered", "route", routes[route], "status", status, "duration", took)
 			}
 		}()
