@@ -68,6 +68,7 @@ type Loader struct {
 	lock  *folderLock
 
 	progress Progress // of the run
+	warned   bool     // that there is no stream
 	// sleep waits, or ends with ctx; tests shorten it.
 	sleep func(ctx context.Context, d time.Duration) error
 	close sync.Once
@@ -122,7 +123,7 @@ func (l *Loader) Once(ctx context.Context) (Progress, error) {
 // A store out of reach is waited for.
 func (l *Loader) Follow(ctx context.Context) error {
 	l.progress = Progress{}
-	for wait := l.o.Poll; ; {
+	for {
 		failed := l.round(ctx)
 		if ctx.Err() != nil {
 			return nil
@@ -132,8 +133,9 @@ func (l *Loader) Follow(ctx context.Context) error {
 				return errors.Join(failed...)
 			}
 		}
-		if wait = l.o.Poll; len(failed) > 0 {
-			wait = 30 * time.Second
+		wait := l.o.Poll
+		if len(failed) > 0 { // after Attempts, each with its own wait
+			wait = max(wait, 5*time.Second)
 			l.o.Log.Warn("waiting for the object store", "error", errors.Join(failed...), "wait", wait)
 		}
 		if l.sleep(ctx, wait) != nil {
@@ -147,6 +149,10 @@ func (l *Loader) round(ctx context.Context) (failed []error) {
 	nodes, err := l.nodes(ctx)
 	if err != nil {
 		return []error{fmt.Errorf("looking for streams of %q: %w", l.o.Destination, err)}
+	}
+	if len(nodes) == 0 && !l.warned {
+		l.warned = true
+		l.o.Log.Warn("there is no stream of this destination yet; is its name right?", "destination", l.o.Destination)
 	}
 	for _, node := range nodes {
 		err := l.node(ctx, node)
