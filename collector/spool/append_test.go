@@ -139,6 +139,15 @@ func TestAppendRealEvents(t *testing.T) {
 	if least, ok := s.LeastSequence(); !ok || least != min(a.Sequence(), b.Sequence()) {
 		t.Fatalf("least sequence: %d, %v", least, ok)
 	}
+	if err := sh.subjects.Shred(t.Context(), sh.visitor); err != nil {
+		t.Fatal(err)
+	}
+	if records, err = s.Peek(t.Context(), 0, 10); err != nil || len(records) != 2 {
+		t.Fatalf("%d records, %v", len(records), err)
+	}
+	if _, err := records[0].Event.Open(sh.subjects, spoolKey); !errors.Is(err, subject.ErrShredded) {
+		t.Fatalf("an event of a destroyed subject: %v", err)
+	}
 	// No part of an event is on the disk in the clear.
 	files, err := filepath.Glob(filepath.Join(o.Dir, "*.segment"))
 	if err != nil || len(files) != 1 {

@@ -134,23 +134,26 @@ func (m *memory) Sync() error {
 	return nil
 }
 
-// crash gives the disk that is found after the power comes back. names says whether unsynced names survive; torn gives, for an
-// unsynced change, the number of bytes of it that reached the disk.
-func (m *memory) crash(names bool, torn func(n int) int) *memory {
+// crash gives the disk that is found after the power comes back. survives says of each name that was changed since the last sync of
+// the directory whether the change reached the disk: file systems keep no order there. torn gives, for an unsynced write, the
+// number of its bytes that did.
+func (m *memory) crash(survives func() bool, torn func(n int) int) *memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	after := newMemory()
-	from := m.durable
-	if names {
-		from = m.names
+	names := maps.Clone(m.durable)
+	maps.Copy(names, m.names)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		n := m.durable[name]
+		if n != m.names[name] && survives() {
+			n = m.names[name]
+		}
+		if n != nil {
+			data := n.left(torn)
+			after.names[name] = &inode{data: data, durable: slices.Clone(data)}
+		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(from)) {
-		after.names[name] = &inode{data: from[name].left(torn)}
-	}
-	for name, n := range after.names {
-		n.durable = slices.Clone(n.data)
-		after.durable[name] = n
-	}
+	after.durable = maps.Clone(after.names)
 	return after
 }
 

@@ -233,7 +233,7 @@ func (w *writer) recoverActive(first uint64) error {
 		f.Close()
 		return err
 	}
-	w.file, w.active = f, &segment{first: first, content: c}
+	w.file, w.room, w.active = f, c.length, &segment{first: first, content: c}
 	s.live.Add(c.length)
 	s.segments = append(s.segments, w.active)
 	return nil
@@ -241,14 +241,9 @@ func (w *writer) recoverActive(first uint64) error {
 
 // settle cuts off what lies beyond c, and writes c's last block once more: only a page that is dirty again is sure to be synced.
 func (w *writer) settle(f file, c content) error {
-	size, err := f.Size()
-	if err != nil {
+	w.s.cut = c.torn
+	if err := f.Truncate(c.length); err != nil {
 		return err
-	}
-	if w.s.cut = size - c.length; w.s.cut > 0 {
-		if err := f.Truncate(c.length); err != nil {
-			return err
-		}
 	}
 	last := make([]byte, c.length-c.lastOffset)
 	if len(last) > 0 {

@@ -28,6 +28,7 @@ type content struct {
 	opened      int64  // time of its first block, Unix milliseconds
 	lastWritten int64  // time of its last block
 	lastOffset  int64  // of its last block
+	torn        int64  // bytes of a torn tail after the blocks
 	marks       []mark
 }
 
@@ -157,7 +158,8 @@ func scan(f file, name string, first uint64, end *uint64, fn func(h hash, writte
 		}
 		switch {
 		case errors.Is(err, errTorn) && end == nil:
-			return c, tail(f, name, c, size)
+			c.torn, err = tail(f, name, c, size)
+			return c, err
 		case errors.Is(err, errTorn), errors.Is(err, errVersion):
 			return c, damaged(name, c.length, err.Error())
 		case err != nil:
@@ -171,27 +173,29 @@ func scan(f file, name string, first uint64, end *uint64, fn func(h hash, writte
 	return c, nil
 }
 
-// tail judges the bytes of the last segment that begin with a broken block. They are a torn tail, and nil, if they can be the
-// remains of one write, since the write of a block begins only when the one before is durable. Otherwise they are damage.
-func tail(f file, name string, c content, size int64) error {
-	rest := make([]byte, min(size-c.length, maxBlock+blockHeader))
+// tail judges the bytes of the last segment that begin with a broken block, and gives their number without the zeros at the end,
+// which were written ahead. They are a torn tail if they can be the remains of one write, since the write of a block begins only
+// when the one before is durable. Otherwise they are damage.
+func tail(f file, name string, c content, size int64) (torn int64, err error) {
+	rest := make([]byte, min(size-c.length, maxBlock+aheadMost))
 	if _, err := f.ReadAt(rest, c.length); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("reading %s: %w", name, err)
+		return 0, fmt.Errorf("reading %s: %w", name, err)
 	}
-	if size-c.length > maxBlock {
-		return damaged(name, c.length, "more follows than one write")
+	if size-c.length > int64(len(rest)) {
+		return 0, damaged(name, c.length, "more follows than one write")
 	}
-	if h, err := parseBlock(rest); err == nil && c.length+int64(h.length) < size {
-		return damaged(name, c.length, "block has a wrong checksum, and more follows")
+	rest = bytes.TrimRight(rest, "\x00")
+	if h, err := parseBlock(rest); err == nil && h.length < len(rest) {
+		return 0, damaged(name, c.length, "block has a wrong checksum, and more follows")
 	}
 	for i := 1; ; i++ {
 		n := bytes.Index(rest[min(i, len(rest)):], []byte(blockMagic))
 		if n < 0 {
-			return nil
+			return int64(len(rest)), nil
 		}
 		i += n
 		if h, err := parseBlock(rest[i:]); err == nil && h.first > c.end {
-			return damaged(name, c.length, "block has a broken header, and another follows")
+			return 0, damaged(name, c.length, "block has a broken header, and another follows")
 		}
 	}
 }

@@ -12,6 +12,12 @@ import (
 // groupBytes is what the writer takes at once, unless the first request alone is larger.
 const groupBytes = 4 << 20
 
+// What is written ahead of the blocks.
+const (
+	aheadLeast = 64 << 10
+	aheadMost  = 256 << 10
+)
+
 // request is one Append on its way to the writer, or an order to close the active segment.
 type request struct {
 	records    []byte
@@ -123,6 +129,8 @@ type writer struct {
 	active *segment // only the writer changes it, and so reads it without Spool.mu
 	file   file     // of the active segment
 	broken bool     // nothing may be appended to file any more
+	room   int64    // length of file: blocks and the zeros that were written ahead
+	zeros  []byte
 	block  []byte
 	fresh  map[hash]struct{} // of the block
 	window *window
@@ -132,7 +140,11 @@ type writer struct {
 // run answers requests until the queue is closed and empty.
 func (w *writer) run() {
 	defer w.s.running.Done()
-	defer w.file.Close()
+	defer func() {
+		// The zeros are not needed any more; Open does not mind them.
+		_ = w.file.Truncate(w.active.length)
+		_ = w.file.Close()
+	}()
 	var group []*request
 	for {
 		clear(group)
@@ -223,11 +235,12 @@ func (w *writer) write(h block) error {
 	}
 	if _, err := w.file.WriteAt(w.block, a.length); err != nil {
 		// Crash point: half a block stands at the end. Open cuts it off, as this does.
-		if w.file.Truncate(a.length) != nil {
+		if w.room = a.length; w.file.Truncate(a.length) != nil {
 			w.broken = true
 		}
 		return asFull(fmt.Errorf("writing block: %w", err))
 	}
+	w.ahead(a.length, a.length+int64(h.length))
 	// Crash point: the block is whole but perhaps not durable, and nobody was answered. Open keeps it, and makes it durable.
 	w.s.fsyncs.Add(1)
 	if err := w.file.Sync(); err != nil {
@@ -237,6 +250,26 @@ func (w *writer) write(h block) error {
 	}
 	// Crash point: durable, not answered. Whoever sends it again is told that it is a duplicate.
 	return nil
+}
+
+// ahead writes zeros after a block that made the file longer, so that the next blocks do not: then their fdatasync need not wait
+// for the file system's journal, and for what others have in it. What is written ahead grows with the segment. If it fails, the
+// next block shows what is wrong.
+func (w *writer) ahead(length, end int64) {
+	if end <= w.room {
+		return
+	}
+	w.room = end
+	n := min(max(length, aheadLeast), aheadMost, w.s.o.SegmentBytes-end)
+	if n <= 0 {
+		return
+	}
+	if w.zeros == nil {
+		w.zeros = make([]byte, aheadMost)
+	}
+	if _, err := w.file.WriteAt(w.zeros[:n], end); err == nil {
+		w.room += n
+	}
 }
 
 // publish lets readers see the block that was just made durable.
@@ -260,10 +293,9 @@ func (w *writer) roll() error {
 	if a.length == 0 && !w.broken {
 		return nil
 	}
-	if w.broken {
-		// What is left beyond the acknowledged blocks would be ignored, since the next segment begins where they end. To cut it off is tidy.
-		_ = w.file.Truncate(a.length)
-	}
+	// What is left beyond the acknowledged blocks, zeros or a failed write, would be ignored, since the next segment begins where
+	// they end. To cut it off is tidy.
+	_ = w.file.Truncate(a.length)
 	// From here on a file of the next name may stand in the directory. Whatever were appended to the old one now would lie beyond.
 	w.broken = true
 	f, err := createSegment(w.s.disk, a.end)
@@ -272,7 +304,7 @@ func (w *writer) roll() error {
 	}
 	// Crash point: the new segment is there and empty. Open begins with it.
 	_ = w.file.Close()
-	w.file, w.broken = f, false
+	w.file, w.room, w.broken = f, 0, false
 	w.active = &segment{first: a.end, content: content{end: a.end}}
 	s := w.s
 	s.mu.Lock()
