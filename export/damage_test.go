@@ -311,3 +311,23 @@ func TestUnseenTail(t *testing.T) {
 	}
 	w.check(t, "warehouse")
 }
+
+// TestLostSpool: the spool was replaced by an empty one. What it then holds is shipped, though its positions were used before.
+func TestLostSpool(t *testing.T) {
+	w := newWorld(t)
+	devices := w.mint(t, 1)
+	w.send(t, pages(devices, 5, "a", testStart)...)
+	flush(t, w.shipper(t, "warehouse", nil))
+	want := w.expected(t, "warehouse")
+	w.spool = newListSpool()
+	s := w.shipper(t, "warehouse", nil)
+	if s.Cursor() != 0 || s.Stats().Alarms != 1 {
+		t.Errorf("cursor %d, %+v", s.Cursor(), s.Stats())
+	}
+	w.send(t, pages(devices, 5, "b", testStart)...)
+	flush(t, s)
+	if st := s.Stats(); st.Collisions != 1 {
+		t.Errorf("%+v", st) // the same hour and positions as before: the next generation
+	}
+	wantIDs(t, w.check(t, "warehouse").ids(), append(want, w.expected(t, "warehouse")...))
+}

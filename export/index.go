@@ -11,7 +11,7 @@ import (
 )
 
 // indexChunk is how many rows of the index are written in one change: the writer's transactions are bounded, and consents wait behind them.
-const indexChunk = 1000
+const indexChunk = 2000
 
 // Index finds the batches that hold rows of a subject. Safe for concurrent use.
 //

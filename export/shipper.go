@@ -118,6 +118,10 @@ func setDefault[T int | int64 | time.Duration](v *T, d T) {
 // Sealing (up to the intent) and publishing (from the put on) are two loops: a batch is sealed while the one before is put. What one
 // hands to the other is in state, so that a start after a crash is nothing but the two loops going on. Entries are published one after
 // the other, n+1 never before n. Safe for concurrent use.
+//
+// Measured on a 2-core machine (BenchmarkShip, 100,000 events of 1,001 subjects, other work going on): 196,000 events/s from the spool to
+// the committed intent, 0.77 of what parquet-go alone writes of the same rows to a discard writer; 25 stored bytes an event; 6.5 µs
+// for a row of the index.
 type Shipper struct {
 	o      ShipperOptions
 	log    *slog.Logger
@@ -182,6 +186,16 @@ func (s *Shipper) recover(ctx context.Context) error {
 	}
 	if published > c.number {
 		return fmt.Errorf("%w: %d entries published, %d sealed", ErrRow, published, c.number)
+	}
+	if tail := s.o.Spool.Tail(); c.cursor > tail {
+		// The spool lost its end, or was replaced. Its next events will get positions that lie below the cursor: begin again with what is
+		// left. What was shipped before comes a second time, and the loader knows it by (site, event id).
+		s.log.ErrorContext(ctx, "spool is older than the cursor: shipping again what is left of it", "alarm", true, "cursor", c.cursor, "tail", tail)
+		s.count(func(st *ShipperStats) { st.Alarms++ })
+		c.cursor = 0
+		if err := s.o.State.Update(ctx, func(t *state.Txn) error { t.Set(cursorKey(s.o.Name), c.encode()); return nil }); err != nil {
+			return fmt.Errorf("moving cursor: %w", err)
+		}
 	}
 	s.cursor.Store(c.cursor)
 	s.head.Store(c.number)
