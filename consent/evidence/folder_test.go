@@ -117,12 +117,14 @@ func TestFolderFindsEveryFlippedByte(t *testing.T) {
 	for name, file := range files {
 		original := file.Data
 		for i := range original {
-			for _, mask := range []byte{0x20, 1 << (i % 8)} {
-				file.Data = bytes.Clone(original)
-				file.Data[i] ^= mask
-				if _, err := verify(files, t); err == nil {
-					t.Fatalf("%s: byte %d of %d flipped by %#x is not seen", name, i, len(original), mask)
-				}
+			mask := byte(1) << (i % 8)
+			file.Data = bytes.Clone(original)
+			file.Data[i] ^= mask
+			if _, err := verify(files, t); err == nil {
+				t.Fatalf("%s: byte %d of %d flipped by %#x is not seen", name, i, len(original), mask)
+			}
+			if i%4 != 0 {
+				continue
 			}
 			file.Data = append(bytes.Clone(original[:i]), original[i+1:]...)
 			if _, err := verify(files, t); err == nil {

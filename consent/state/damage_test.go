@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -74,19 +75,38 @@ func copyState(to, from string) error {
 		if entry.Name() == "LOCK" {
 			continue
 		}
-		content, err := os.ReadFile(filepath.Join(from, entry.Name()))
+		content, size, err := readUsed(filepath.Join(from, entry.Name()))
 		if err != nil {
 			return err
 		}
 		path := filepath.Join(to, entry.Name())
-		if err := os.WriteFile(path, bytes.TrimRight(content, "\x00"), 0o600); err != nil {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
 			return err
 		}
-		if err := os.Truncate(path, int64(len(content))); err != nil {
+		if err := os.Truncate(path, size); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// usedBytes is more than any log of these tests holds; the rest of a log is a hole.
+const usedBytes = 1 << 18
+
+// readUsed reads a file as far as it is used, and its size.
+func readUsed(path string) (content []byte, size int64, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer f.Close()
+	stat, err := f.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	content = make([]byte, min(stat.Size(), usedBytes))
+	_, err = io.ReadFull(f, content)
+	return bytes.TrimRight(content, "\x00"), stat.Size(), err
 }
 
 // openChild damages copies of the state in OCTROI_STATE_DIR, one way after another, and opens them. It says what it is about to do, so that the
@@ -126,9 +146,9 @@ func contents(dir string) map[string]string {
 	must(err)
 	out := map[string]string{}
 	for _, name := range names {
-		content, err := os.ReadFile(name)
+		content, _, err := readUsed(name)
 		must(err)
-		out[name] = string(bytes.TrimRight(content, "\x00"))
+		out[name] = string(content)
 	}
 	return out
 }
@@ -189,9 +209,9 @@ func damages(dir string) (out []damage) {
 		if name == "LOCK" {
 			continue
 		}
-		content, err := os.ReadFile(filepath.Join(dir, name))
+		content, _, err := readUsed(filepath.Join(dir, name))
 		must(err)
-		used := len(bytes.TrimRight(content, "\x00"))
+		used := len(content)
 		out = append(out, damage{name + ": lost", func(dir string) error { return os.Remove(filepath.Join(dir, name)) }})
 		for _, size := range []int{0, used * 2 / 3} {
 			out = append(out, damage{

@@ -11,10 +11,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/pb"
 	"github.com/dgraph-io/badger/v4/y"
+	"golang.org/x/sys/unix"
 )
 
 // examine checks the files of a database before Badger, which would repair what it does not understand by cutting it off. Groups are
@@ -108,11 +110,12 @@ const (
 )
 
 func readLog(path string, registry *badger.KeyRegistry) (l logExtent, err error) {
-	log, err := os.ReadFile(path)
+	log, err := readData(path)
 	if err != nil {
 		return l, err
 	}
-	if len(bytes.Trim(log, "\x00")) == 0 {
+	used := len(withoutZeros(log))
+	if used == 0 {
 		return l, nil // made, and not yet written to
 	}
 	if len(log) < logHeader {
@@ -141,8 +144,47 @@ func readLog(path string, registry *badger.KeyRegistry) (l logExtent, err error)
 		}
 		l.last, end = number, at
 	}
-	l.torn = len(bytes.TrimRight(log[end:], "\x00")) != 0
+	l.torn = end < used
 	return l, nil
+}
+
+// readData reads a file to the end of its last data; what follows is a hole.
+func readData(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	stat, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	end := int64(0)
+	for end < stat.Size() {
+		data, err := f.Seek(end, unix.SEEK_DATA)
+		if errors.Is(err, syscall.ENXIO) { // lseek(2): no data beyond
+			break
+		}
+		hole, err2 := f.Seek(data, unix.SEEK_HOLE)
+		if err != nil || err2 != nil {
+			end = stat.Size() // a file system that cannot tell
+			break
+		}
+		end = hole
+	}
+	end = min(end+64, stat.Size()) // a copy may have made a hole of a checksum's last zeros
+	content := make([]byte, end)
+	_, err = f.ReadAt(content, 0)
+	return content, err
+}
+
+// withoutZeros cuts the zeros off the end.
+func withoutZeros(content []byte) []byte {
+	var zeros [4096]byte
+	for len(content) >= len(zeros) && bytes.Equal(content[len(content)-len(zeros):], zeros[:]) {
+		content = content[:len(content)-len(zeros)]
+	}
+	return bytes.TrimRight(content, "\x00")
 }
 
 // logEntry is where an entry of a log lies.

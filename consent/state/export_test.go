@@ -17,3 +17,12 @@ func (s *Store) SetVersion(version byte) error {
 	}
 	return s.committed.write(number)
 }
+
+// EntryEnd is where the entry of a log at an offset ends; false where none reads.
+func EntryEnd(log []byte, at int) (int, bool) {
+	e, ok := parseEntry(log, at)
+	return e.end, ok
+}
+
+// CutSized is what tables are cut up by.
+var CutSized = cutSized

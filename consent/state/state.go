@@ -246,6 +246,8 @@ func badgerOptions(o Options, log badger.Logger) badger.Options {
 
 	b.MemTableSize = memtableBytes
 	b.NumMemtables = 2
+	b.BaseTableSize = 2 << 20
+	b.TableSizeMultiplier = 1 // a compaction holds some ten tables in memory: they stay small on all levels
 	b.BlockCacheSize = 32 << 20
 	b.IndexCacheSize = 32 << 20
 	b.NumCompactors = 2

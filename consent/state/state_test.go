@@ -439,11 +439,11 @@ func TestLargeChangesAtOnce(t *testing.T) {
 	s := open(t, t.TempDir())
 	release := gate(t, s)
 	var wait sync.WaitGroup
-	for i := range 24 {
+	for i := range 6 {
 		wait.Go(func() {
 			update(t, s, func(txn *state.Txn) error {
-				for j := 0; txn.Room() > state.RowOverhead+20+i*40; j++ {
-					txn.Set(fmt.Appendf(nil, "c/%d/%d", i, j), make([]byte, i*40))
+				for j := 0; txn.Room() > state.RowOverhead+20+i*160; j++ {
+					txn.Set(fmt.Appendf(nil, "c/%d/%d", i, j), make([]byte, i*160))
 				}
 				return nil
 			})

@@ -1,14 +1,16 @@
 package state
 
 import (
-	"bytes"
 	"crypto/aes"
+	"crypto/cipher"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 
@@ -19,6 +21,7 @@ import (
 	"github.com/dgraph-io/badger/v4/table"
 	"github.com/dgraph-io/badger/v4/y"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -84,9 +87,15 @@ func broken(err *error, name string) {
 // where index and blocks are AES-CTR(…) ‖ IV[16], and a block in plain is rows ‖ … ‖ checksum of what is before it ‖ u32 length of checksum.
 func checkTable(path string, key *pb.DataKey) (version uint64, err error) {
 	defer broken(&err, "its form")
-	content, err := os.ReadFile(path)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // a disk that does not give a page of the mapping
+	content, unmap, err := mapped(path)
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	defer unmap()
+	block, err := aes.NewCipher(key.Data)
+	if err != nil {
+		return 0, fmt.Errorf("%w: its data key", ErrDamaged)
 	}
 	rest, sum, ok := cutSized(content)
 	if !ok {
@@ -96,25 +105,37 @@ func checkTable(path string, key *pb.DataKey) (version uint64, err error) {
 	if !ok || !sumsTo(index, sum) {
 		return 0, fmt.Errorf("%w: its index", ErrDamaged)
 	}
-	if index, err = decrypted(index, key); err != nil {
-		return 0, err
-	}
-	tree := fb.GetRootAsTableIndex(index, 0)
+	tree := fb.GetRootAsTableIndex(decrypted(nil, index, block), 0)
+	var plain []byte
 	for i := range tree.OffsetsLength() {
 		var at fb.BlockOffset
 		if !tree.Offsets(&at, i) {
 			return 0, fmt.Errorf("%w: its index", ErrDamaged)
 		}
-		block, err := decrypted(content[at.Offset():at.Offset()+at.Len()], key)
-		if err != nil {
-			return 0, err
-		}
-		body, sum, ok := cutSized(block)
+		plain = decrypted(plain, content[at.Offset():at.Offset()+at.Len()], block)
+		body, sum, ok := cutSized(plain)
 		if !ok || !sumsTo(body, sum) {
 			return 0, fmt.Errorf("%w: block %d", ErrDamaged, i)
 		}
 	}
 	return tree.MaxVersion(), nil
+}
+
+// mapped is the bytes of a file, which stay on disk.
+func mapped(path string) (content []byte, unmap func() error, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	stat, err := f.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	if content, err = unix.Mmap(int(f.Fd()), 0, int(stat.Size()), unix.PROT_READ, unix.MAP_PRIVATE); err != nil {
+		return nil, nil, fmt.Errorf("mapping %d bytes: %w", stat.Size(), err)
+	}
+	return content, func() error { return unix.Munmap(content) }, nil
 }
 
 // cutSized cuts a part off the end of content whose length stands behind it as u32.
@@ -135,16 +156,12 @@ func sumsTo(content, sum []byte) bool {
 	return proto.Unmarshal(sum, &want) == nil && y.VerifyChecksum(content, &want) == nil
 }
 
-func decrypted(sealed []byte, key *pb.DataKey) ([]byte, error) {
+// decrypted decrypts what is followed by its IV, into buffer if it is large enough. It panics where there is no IV.
+func decrypted(buffer, sealed []byte, block cipher.Block) []byte {
 	end := len(sealed) - aes.BlockSize
-	if end < 0 {
-		return nil, ErrDamaged
-	}
-	plain, err := y.XORBlockAllocate(sealed[:end], key.Data, sealed[end:])
-	if err != nil {
-		return nil, fmt.Errorf("%w: its data key", ErrDamaged)
-	}
-	return plain, nil
+	buffer = slices.Grow(buffer[:0], end)[:end]
+	cipher.NewCTR(block, sealed[end:]).XORKeyStream(buffer, sealed[:end])
+	return buffer
 }
 
 // examineEmpty checks what the store never fills: the value log holds its header (u64 data key id ‖ IV[12]) and the list of what may be
@@ -162,17 +179,19 @@ func examineEmpty(dir string, registry *badger.KeyRegistry) error {
 		case entry.Name() != "DISCARD":
 			continue
 		}
-		content, err := os.ReadFile(filepath.Join(dir, entry.Name()))
+		content, err := readData(filepath.Join(dir, entry.Name()))
 		if err != nil {
 			return err
 		}
-		if len(bytes.Trim(content, "\x00")) == 0 {
+		size := len(content)
+		content = withoutZeros(content)
+		if len(content) == 0 {
 			continue
 		}
-		if header == 0 || len(content) < header || len(bytes.TrimRight(content[header:], "\x00")) != 0 {
+		if size < header || len(content) > header {
 			return fmt.Errorf("%s: %w: it is not empty", entry.Name(), ErrDamaged)
 		}
-		if key, err := registry.DataKey(binary.BigEndian.Uint64(content)); err != nil || key == nil {
+		if key, err := registry.DataKey(binary.BigEndian.Uint64(append(content, make([]byte, 8)...))); err != nil || key == nil {
 			return fmt.Errorf("%s: %w: its data key is unknown", entry.Name(), ErrDamaged)
 		}
 	}
