@@ -58,7 +58,7 @@ test: build $(VERSITYGW) ## run every test, with the race detector where there i
 
 test-interop: build node $(VERSITYGW) ## let age, age-encryption and DuckDB open what was shipped (needs Node, npm, Debian's age)
 	@command -v age >/dev/null 2>&1 || { echo "make test-interop: age is missing; apt-get install age" >&2; exit 1; }
-	PATH='$(NODE_FOLDER)/node_modules/.bin:'"$$PATH" npm ci --prefix deploy/interop --no-audit --no-fund
+	PATH='$(NODE_FOLDER)/node_modules/.bin:'"$$PATH" npm install --prefix deploy/interop --no-save --no-audit --no-fund
 	PATH='$(NODE_FOLDER)/node_modules/.bin:'"$$PATH" $(TEST_ENV) $(GO) test -tags interop -count=1 -v $(TEST_ARGS) ./deploy/interop/...
 
 real: build $(VERSITYGW) ## send 69,659 real purchases through the real programs, killing them, and compare to the cent

@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"regexp"
-	"time"
 )
 
 // loggable are the attributes that may be logged. Any other is redacted: a new attribute is named here, by someone who has asked what it can
@@ -82,8 +81,6 @@ func redactAttr(a slog.Attr) slog.Attr {
 		return slog.String(a.Key, scrub(x.Error()))
 	case fmt.Stringer:
 		return slog.String(a.Key, scrub(x.String()))
-	case time.Time:
-		return slog.Time(a.Key, x)
 	case []string:
 		out := make([]string, len(x))
 		for i, s := range x {

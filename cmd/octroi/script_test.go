@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/cookiejar"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -303,13 +302,4 @@ func flipCommand(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	b[i] ^= 1
 	ts.Check(os.WriteFile(path, b, 0o600))
-}
-
-// cookiesOf are the cookies the script's browser would send.
-func (w *world) cookiesOf() []*http.Cookie {
-	u, err := url.Parse("http://" + w.public)
-	if err != nil {
-		return nil
-	}
-	return w.jar.Cookies(u)
 }

@@ -122,8 +122,7 @@ func edit(file string, pairs ...string) error {
 // loadArgs are what a destination's data team would type.
 func (r *run) loadArgs(d destination) []string {
 	return []string{
-		"--from", "s3://" + bucketName, "--endpoint", "http://" + r.bucket.endpoint, "--region", "us-east-1",
-		"--access-key-file", r.path("warehouse", "s3-access"), "--secret-key-file", r.path("warehouse", "s3-secret"),
+		"--from", "s3://" + bucketName, "--s3-endpoint", "http://" + r.bucket.endpoint, "--s3-credentials", r.path("warehouse", "s3-credentials"),
 		"--destination", d.name, "--identity", r.path("warehouse", d.name, "identity.txt"), "--gateway-key", r.path("warehouse", d.name, "signing.key.pub"),
 		"--into", r.path("loaded", d.name), "--format", d.format,
 	}
