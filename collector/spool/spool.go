@@ -6,6 +6,28 @@
 // subjects' keys; opening them is the reader's job.
 //
 // Begin with Open, then Append on one side and Wait, Peek, Release on the other.
+//
+// The directory holds, beside "lock":
+//
+//	<position>.segment  blocks of records (block, record, segment); the last is written to, and is there even if empty
+//	<position>.index    of a segment that is no longer written to (index); outlives it until the duplicate window has passed
+//	<position>.draft    of either, until it is whole; deleted by Open
+//
+// # Why a file of its own
+//
+// Measured on 2 shared cores and ext4 with BenchmarkAppend: 64 goroutines, each waiting for the durable append of one event of 600
+// bytes, all with the same group commit; only "segment" also detects duplicates. 14 runs each, in turn, median (best):
+//
+//	                         events/s           MB/s        p99 ms
+//	segment files, this      36,300 (263,000)   22 (158)    10.3 (0.6)
+//	tidwall/wal 1.2.1        27,900 (116,000)   17  (69)    16.4 (7.0)
+//	hashicorp/raft-wal 0.4   28,600 (200,000)   17 (120)    10.2 (1.2)
+//
+// The medians are of a machine whose disk and cores were busy with other work, the best of quiet moments. Writing zeros ahead of the blocks
+// (see writer.ahead) is worth a fifth of the throughput on a quiet disk and half of it on a busy one. Neither library keeps what is needed
+// beside the log: positions by record, hashes that outlive segments, a bound in bytes, a way on after a failed fsync. Badger as a
+// spool was at half the throughput of one file and thirty times its memory. Peek reads 2.1 million events/s; Open of 1 GiB, 1.8
+// million events, takes 0.4 s; a full window of 2,000,000 hashes takes 75 MB.
 package spool
 
 import (
@@ -25,7 +47,7 @@ import (
 
 // The errors of this package.
 var (
-	// ErrFull: MaxBytes or QueueBytes would be exceeded, or the disk has no room. Nothing of the Append is stored.
+	// ErrFull: MaxBytes or QueueBytes would be exceeded, or the disk has no room. No part of the Append is accepted.
 	ErrFull   = errors.New("spool is full")
 	ErrClosed = errors.New("spool is closed")
 	// ErrDamaged: a file of the spool was changed after it was written. The text names file and offset.
@@ -129,8 +151,8 @@ func (s *Spool) close() error {
 
 // Append makes the events durable, all or none, and says of each whether it was a duplicate of an earlier one by (site, id) within the
 // window, or in the same call. A duplicate is not stored again, and is not answered before the first copy is durable. It returns after
-// fsync. ErrFull, ErrEvent, ErrTooLarge, ErrClosed: nothing was stored. Any other error, ctx's included, leaves open whether the
-// events were stored: send them again, and what was stored is a duplicate.
+// fsync. ErrEvent, ErrTooLarge, ErrClosed: nothing was stored. Any other error, ErrFull and ctx's included, means that nothing was promised,
+// but a restart may find the events: send them again, and what was stored is a duplicate.
 func (s *Spool) Append(ctx context.Context, events []pseudonymize.Event) (duplicates []bool, err error) {
 	r := s.newRequest()
 	for i := range events {
