@@ -11,7 +11,7 @@ gateways' streams go on. Run octroi-load again when it is mended.
 The folder:
 
   events/dt=2026-11-21/hour=18/<batch>.parquet   one file a batch (or .ndjson), by the UTC hour of receipt
-  .octroi-load/state.db                          what was loaded: keep it with the folder, back it up with it (about 60 bytes an event)
+  .octroi-load/state.db                          what was loaded: keep it with the folder, back it up with it (about 100 bytes an event)
 
 Files appear under their names whole, and are never changed. Names that begin with a dot are not yet events. The columns are described
 in deploy/warehouse/README.md.

@@ -1,11 +1,14 @@
 package load
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -19,7 +22,7 @@ const ownFolder = ".octroi-load"
 //
 //	about    "version" → "1", "destination", "format"
 //	position <node> → position as JSON
-//	seen     <site> → bucket of 16-byte event ids → 0x01; about 60 bytes an event
+//	seen     "site:" <site> → bucket of 16-byte event ids → 0x01; about 100 bytes an event
 //	output   <batch id> → output as JSON
 //	failure  <node> → failure as JSON; only while the node's stream stands still
 //
@@ -125,7 +128,7 @@ func (l *ledger) fail(node string, f failure) error {
 // batch is one batch's transaction. Its owner ends it by commit or rollback.
 type batch struct {
 	tx    *bolt.Tx
-	sites map[string]*bolt.Bucket
+	fresh map[string]map[[16]byte]struct{} // site → ids that are new with this batch, to be put at commit
 }
 
 func (l *ledger) begin() (*batch, error) {
@@ -133,37 +136,52 @@ func (l *ledger) begin() (*batch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("beginning a batch: %w", err)
 	}
-	return &batch{tx: tx, sites: map[string]*bolt.Bucket{}}, nil
+	return &batch{tx: tx, fresh: map[string]map[[16]byte]struct{}{}}, nil
 }
 
+// siteBucket has a prefix, since bbolt has no bucket of an empty name.
+func siteBucket(site string) []byte { return append([]byte("site:"), site...) }
+
 // first remembers an event, and says whether it was unknown.
-func (b *batch) first(site string, id [16]byte) (bool, error) {
-	seen := b.sites[site]
-	if seen == nil {
-		// A prefix, since bbolt has no bucket of an empty name.
-		var err error
-		if seen, err = b.tx.Bucket(bucketSeen).CreateBucketIfNotExists(append([]byte("site:"), site...)); err != nil {
-			return false, fmt.Errorf("remembering events: %w", err)
+func (b *batch) first(site string, id [16]byte) bool {
+	if seen := b.tx.Bucket(bucketSeen).Bucket(siteBucket(site)); seen != nil && seen.Get(id[:]) != nil {
+		return false
+	}
+	fresh := b.fresh[site]
+	if fresh == nil {
+		fresh = map[[16]byte]struct{}{}
+		b.fresh[site] = fresh
+	}
+	if _, known := fresh[id]; known {
+		return false
+	}
+	fresh[id] = struct{}{}
+	return true
+}
+
+// putSeen puts the ids in order: bbolt splits a node only at commit, so that ids put as they come, which are random, would each move
+// half of all those before them (measured: 100,000 took 32 s).
+func (b *batch) putSeen() error {
+	for _, site := range slices.Sorted(maps.Keys(b.fresh)) {
+		seen, err := b.tx.Bucket(bucketSeen).CreateBucketIfNotExists(siteBucket(site))
+		if err != nil {
+			return err
 		}
-		b.sites[site] = seen
+		ids := slices.SortedFunc(maps.Keys(b.fresh[site]), func(x, y [16]byte) int { return bytes.Compare(x[:], y[:]) })
+		for _, id := range ids {
+			if err := seen.Put(id[:], seenMark); err != nil {
+				return err
+			}
+		}
 	}
-	if seen.Get(id[:]) != nil {
-		return false, nil
-	}
-	if err := seen.Put(id[:], seenMark); err != nil {
-		return false, fmt.Errorf("remembering events: %w", err)
-	}
-	return true, nil
+	return nil
 }
 
 // commit records the batch as loaded.
 func (b *batch) commit(id string, o output, p position) error {
-	outputs := b.tx.Bucket(bucketOutput)
-	if outputs.Get([]byte(id)) != nil {
-		return fmt.Errorf("batch %q was loaded before: %w", id, ErrRows)
-	}
 	err := errors.Join(
-		putJSON(outputs, id, o),
+		b.putSeen(),
+		putJSON(b.tx.Bucket(bucketOutput), id, o),
 		putJSON(b.tx.Bucket(bucketPosition), o.Node, p),
 		b.tx.Bucket(bucketFailure).Delete([]byte(o.Node)),
 	)
@@ -175,6 +193,9 @@ func (b *batch) commit(id string, o output, p position) error {
 	}
 	return nil
 }
+
+// loaded says whether a batch of this id was recorded: two batches of one id would be one file.
+func (b *batch) loaded(id string) bool { return b.tx.Bucket(bucketOutput).Get([]byte(id)) != nil }
 
 // rollback forgets the batch; after commit it does nothing.
 func (b *batch) rollback() { b.tx.Rollback() }

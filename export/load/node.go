@@ -237,6 +237,10 @@ func (l *Loader) store(e export.Entry, plain *os.File, size int64, p position) (
 		return done, err
 	}
 	defer b.rollback()
+	// Before anything is written: the rename below would replace the first one's file.
+	if b.loaded(e.Batch.ID) {
+		return done, fmt.Errorf("batch %q was loaded before under another entry: %w", e.Batch.ID, ErrRows)
+	}
 	// Crash point: nothing is written.
 	out, err := newOutputFile(l.o.Dir, l.o.Format, e.Batch)
 	if err != nil {
@@ -248,11 +252,7 @@ func (l *Loader) store(e export.Entry, plain *os.File, size int64, p position) (
 	err = export.DecodeRows(plain, size, func(rows []pseudonymize.Row) error {
 		fresh = fresh[:0]
 		for i := range rows {
-			first, err := b.first(rows[i].Site, rows[i].EventID)
-			if err != nil {
-				return err
-			}
-			if first {
+			if b.first(rows[i].Site, rows[i].EventID) {
 				fresh = append(fresh, rows[i])
 			}
 		}
