@@ -34,8 +34,19 @@ type Keys interface {
 	BySlot(subject.Slot) (subject.Subject, error)
 }
 
-// Seal encrypts the event. none is the gateway's key for events without a subject (32 bytes).
-func (e *Event) Seal(none []byte) (Sealed, error) {
+// Sealer seals events one after another, and keeps the cipher while they are of the same subjects, as the events of one request are: making
+// it is most of the work. It is not safe for concurrent use. The zero value seals no event without a subject.
+type Sealer struct {
+	None []byte // the gateway's key for events without a subject, 32 bytes
+
+	device, person subject.Slot
+	aead           cipher.AEAD // of device and person; nil at first
+	plain          []byte
+	data           []byte // additional data
+}
+
+// Seal encrypts the event; ErrNoGrants where it is the zero value.
+func (x *Sealer) Seal(e *Event) (Sealed, error) {
 	if !e.Valid() {
 		return Sealed{}, ErrNoGrants
 	}
@@ -43,16 +54,24 @@ func (e *Event) Seal(none []byte) (Sealed, error) {
 		Sequence: e.sequence, ReceivedMillis: e.received.UnixMilli(),
 		Device: e.device.Slot(), Person: e.person.Slot(),
 	}
-	aead, err := payloadCipher(e.device, e.person, none)
-	if err != nil {
-		return Sealed{}, fmt.Errorf("sealing event: %w", err)
+	if x.aead == nil || x.device != s.Device || x.person != s.Person {
+		aead, err := payloadCipher(e.device, e.person, x.None)
+		if err != nil {
+			return Sealed{}, fmt.Errorf("sealing event: %w", err)
+		}
+		x.aead, x.device, x.person = aead, s.Device, s.Person
 	}
-	plain := e.encode(make([]byte, 0, 512))
-	out := make([]byte, 1+nonceSize, 1+nonceSize+len(plain)+aead.Overhead())
+	x.plain, x.data = e.encode(x.plain[:0]), s.additional(x.data[:0])
+	out := make([]byte, 1+nonceSize, 1+nonceSize+len(x.plain)+x.aead.Overhead())
 	out[0] = sealedVersion
 	rand.Read(out[1:])
-	s.Payload = aead.Seal(out, out[1:], plain, s.additional())
+	s.Payload = x.aead.Seal(out, out[1:], x.plain, x.data)
 	return s, nil
+}
+
+// Seal encrypts one event. none is the gateway's key for events without a subject (32 bytes).
+func (e *Event) Seal(none []byte) (Sealed, error) {
+	return (&Sealer{None: none, plain: make([]byte, 0, 512)}).Seal(e)
 }
 
 // Open reverses Seal: subject.ErrShredded where a subject in it was destroyed, ErrSealed where bytes were changed.
@@ -76,7 +95,7 @@ func (s *Sealed) Open(k Keys, none []byte) (Event, error) {
 	if len(s.Payload) < 1+nonceSize || s.Payload[0] != sealedVersion {
 		return Event{}, ErrSealed
 	}
-	plain, err := aead.Open(nil, s.Payload[1:1+nonceSize], s.Payload[1+nonceSize:], s.additional())
+	plain, err := aead.Open(nil, s.Payload[1:1+nonceSize], s.Payload[1+nonceSize:], s.additional(nil))
 	if err != nil {
 		return Event{}, ErrSealed
 	}
@@ -88,8 +107,7 @@ func (s *Sealed) Open(k Keys, none []byte) (Event, error) {
 	return e, nil
 }
 
-func (s *Sealed) additional() []byte {
-	b := make([]byte, 0, 25)
+func (s *Sealed) additional(b []byte) []byte {
 	b = append(b, sealedVersion)
 	b = binary.BigEndian.AppendUint64(b, s.Sequence)
 	b = binary.BigEndian.AppendUint64(b, uint64(s.ReceivedMillis))

@@ -1,6 +1,7 @@
 package pseudonymize
 
 import (
+	"bytes"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -84,7 +85,7 @@ func TruncateIP(text string) string {
 	if err != nil {
 		return ""
 	}
-	return p.String()
+	return string(p.AppendTo(make([]byte, 0, len("ffff:ffff:ffff::/48"))))
 }
 
 // uaFamilies maps a mark in a User-Agent to its family, most specific first: Edge and Opera also say Chrome, Chrome also says Safari.
@@ -109,10 +110,18 @@ func UAFamily(text string) string {
 	if text == "" {
 		return ""
 	}
-	lower := strings.ToLower(text)
-	for _, f := range uaFamilies {
-		if strings.Contains(lower, f.mark) {
-			return f.family
+	var buf [512]byte // no allocation for what browsers send
+	lower := buf[:0]
+	for i := range min(len(text), len(buf)) {
+		c := text[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		lower = append(lower, c)
+	}
+	for i := range uaFamilies {
+		if bytes.Contains(lower, []byte(uaFamilies[i].mark)) {
+			return uaFamilies[i].family
 		}
 	}
 	return "other"
