@@ -35,6 +35,7 @@ type Config struct {
 	Objects      ObjectsConfig       `yaml:"objects"`
 	Sites        []SiteConfig        `yaml:"sites"`
 	Destinations []DestinationConfig `yaml:"destinations"`
+	Memory       int64               `yaml:"memory"` // bytes the process should stay within; default 384 MiB; about 200 more a subject beyond a million
 
 	dir string // of the file
 }

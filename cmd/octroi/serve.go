@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 )
@@ -37,6 +38,7 @@ On a loopback address the cookie is "octroi-dev" without Secure, for development
 			if err != nil {
 				return fmt.Errorf("reading keys:\n%w", err)
 			}
+			boundMemory(c.Memory)
 			g, err := openGateway(cmd.Context(), c, k, log)
 			if err != nil {
 				return err
@@ -47,4 +49,21 @@ On a loopback address the cookie is "octroi-dev" without Secure, for development
 	configFlag(cmd, &path)
 	cmd.Flags().BoolVar(&debug, "debug", false, "log more")
 	return cmd
+}
+
+// defaultMemory is enough for a million subjects under load.
+const defaultMemory = 384 << 20
+
+// boundMemory lets the collector of garbage run rarely while there is room, and hard when there is not: the bound is what an operator can
+// plan with, a ratio is not. GOGC and GOMEMLIMIT, where they are set, win.
+func boundMemory(bytes int64) {
+	if bytes == 0 {
+		bytes = defaultMemory
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(bytes)
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
 }
