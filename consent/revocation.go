@@ -23,6 +23,9 @@ type revocations struct {
 	// least holds, for all subjects that share a place, the highest sequence: most questions end here, without a lock.
 	least [1 << 14]atomic.Uint64
 
+	// forgotten is the highest sequence whose revocation may have been dropped: of what is older nobody can say that it still stands.
+	forgotten atomic.Uint64
+
 	mu      sync.RWMutex
 	highest map[revocation]uint64 // guarded by mu
 }
@@ -50,6 +53,9 @@ func (r *revocations) add(x revocation, sequence uint64) {
 }
 
 func (r *revocations) after(slot subject.Slot, purpose string, sequence uint64) bool {
+	if sequence < r.forgotten.Load() {
+		return true
+	}
 	if r.place(slot).Load() <= sequence {
 		return false
 	}
@@ -60,6 +66,7 @@ func (r *revocations) after(slot subject.Slot, purpose string, sequence uint64) 
 
 // forget drops what is not after sequence. The places keep their marks, which cost a look into the map and nothing else.
 func (r *revocations) forget(sequence uint64) {
+	r.forgotten.Store(max(sequence, r.forgotten.Load())) // one writer, and first: nothing is dropped before it is known to be
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for x, n := range r.highest {
@@ -72,7 +79,8 @@ func (r *revocations) forget(sequence uint64) {
 // Sequence is the revocation sequence: it grows by one with each withdrawal, refusal of what stood, objection, and erasure.
 func (l *Ledger) Sequence() uint64 { return l.sequence.Load() }
 
-// RevokedAfter says whether purpose was revoked for the subject in slot after sequence. Lock-free look in a small set.
+// RevokedAfter says whether purpose was revoked for the subject in slot after sequence. Lock-free look in a small set. It is true as well
+// where sequence is older than what ForgetRevocations dropped: what cannot be known is taken for revoked.
 func (l *Ledger) RevokedAfter(slot subject.Slot, purpose string, sequence uint64) bool {
 	return l.revoked.after(slot, purpose, sequence)
 }
@@ -151,14 +159,18 @@ func (l *Ledger) loadRevocations() error {
 			return err
 		}
 		l.sequence.Store(last)
-		return r.Scan(revocationPrefix, func(key, row []byte) error {
+		next := last + 1 // the row that must be there if nothing was dropped before it
+		err = r.Scan(revocationPrefix, func(key, row []byte) error {
 			x, err := decodeRevocation(row)
 			if err != nil || len(key) != len(revocationPrefix)+8 {
 				return ErrStored
 			}
+			next = min(next, revocationSequence(key))
 			l.revoked.add(x, revocationSequence(key))
 			return nil
 		})
+		l.revoked.forgotten.Store(max(next, 1) - 1)
+		return err
 	})
 }
 

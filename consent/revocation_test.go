@@ -139,8 +139,11 @@ func TestRevocations(t *testing.T) {
 	if err := g.ForgetRevocations(ctx, 2); err != nil {
 		t.Fatal(err)
 	}
-	if g.RevokedAfter(a.Slot(), "personal", 1) || !g.RevokedAfter(b.Slot(), "audience", 2) {
+	if g.RevokedAfter(a.Slot(), "personal", 2) || !g.RevokedAfter(b.Slot(), "audience", 2) {
 		t.Fatal("what was dropped is still there, or more was dropped")
+	}
+	if !g.RevokedAfter(a.Slot(), "personal", 1) {
+		t.Fatal("an event older than what was dropped: its revocation is unknown, and was taken for none")
 	}
 	if got, _ = since(2); len(got) != 2 {
 		t.Fatalf("%v", got)
@@ -151,5 +154,15 @@ func TestRevocations(t *testing.T) {
 	g.reopen(nil)
 	if g.Sequence() != 3 {
 		t.Fatal("the sequence goes back")
+	}
+	if !g.RevokedAfter(a.Slot(), "personal", 1) || g.RevokedAfter(a.Slot(), "personal", 2) {
+		t.Fatal("after a restart, what was dropped is taken for not revoked")
+	}
+	if err := g.ForgetRevocations(ctx, 3); err != nil {
+		t.Fatal(err)
+	}
+	g.reopen(nil)
+	if !g.RevokedAfter(b.Slot(), "audience", 2) || g.RevokedAfter(b.Slot(), "audience", 3) {
+		t.Fatal("with every row dropped, what is older is taken for not revoked")
 	}
 }
