@@ -69,6 +69,9 @@ func (x *Sealer) Seal(e *Event) (Sealed, error) {
 	return s, nil
 }
 
+// Forget drops the last subjects' cipher; what is kept for the next request is memory, and no key.
+func (x *Sealer) Forget() { x.aead = nil }
+
 // Seal encrypts one event. none is the gateway's key for events without a subject (32 bytes).
 func (e *Event) Seal(none []byte) (Sealed, error) {
 	return (&Sealer{None: none, plain: make([]byte, 0, 512)}).Seal(e)

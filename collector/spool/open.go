@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/octroi/octroi/pseudonymize"
 )
 
 // Open recovers the spool: a torn tail, which was never acknowledged, is cut off; damage before it is ErrDamaged with the segment's
@@ -67,7 +69,8 @@ func start(o Options, d disk) (*Spool, error) {
 		stop:  make(chan struct{}),
 	}
 	key := duplicateKey(o.Key)
-	s.hashers.New = func() any { return hmac.New(sha256.New, key) }
+	s.hashers.New = func() any { return &hasher{mac: hmac.New(sha256.New, key)} }
+	s.sealers.New = func() any { return &pseudonymize.Sealer{None: o.Key} }
 	w := &writer{s: s, fresh: make(map[hash]struct{}), window: newWindow(o.Window, o.WindowCount)}
 	if err := w.recover(); err != nil {
 		return nil, err

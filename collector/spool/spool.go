@@ -105,7 +105,8 @@ func (o *Options) check() error {
 type Spool struct {
 	o       Options
 	disk    disk
-	hashers sync.Pool // of keyed hash.Hash
+	hashers sync.Pool // of *hasher
+	sealers sync.Pool // of *pseudonymize.Sealer
 	pending sync.Pool // of *request
 
 	queue   queue
@@ -155,12 +156,14 @@ func (s *Spool) close() error {
 // but a restart may find the events: send them again, and what was stored is a duplicate.
 func (s *Spool) Append(ctx context.Context, events []pseudonymize.Event) (duplicates []bool, err error) {
 	r := s.newRequest()
+	sealer := s.sealers.Get().(*pseudonymize.Sealer)
+	defer func() { sealer.Forget(); s.sealers.Put(sealer) }()
 	for i := range events {
 		e := &events[i]
 		if !e.Valid() {
 			return nil, ErrEvent
 		}
-		sealed, err := e.Seal(s.o.Key)
+		sealed, err := sealer.Seal(e)
 		if err != nil {
 			return nil, fmt.Errorf("spooling event: %w", err)
 		}
@@ -198,14 +201,19 @@ func (s *Spool) store(ctx context.Context, r *request) ([]bool, error) {
 
 // hash is the name of an event in duplicate detection. A site's name holds no zero byte.
 func (s *Spool) hash(site, id string) hash {
-	h := s.hashers.Get().(stdhash.Hash)
+	h := s.hashers.Get().(*hasher)
 	defer s.hashers.Put(h)
-	h.Reset()
-	io.WriteString(h, site)
-	h.Write([]byte{0})
-	io.WriteString(h, id)
-	var sum [sha256.Size]byte
-	return hash(h.Sum(sum[:0])[:16])
+	h.name = append(append(append(h.name[:0], site...), 0), id...)
+	h.mac.Reset()
+	h.mac.Write(h.name)
+	h.sum = h.mac.Sum(h.sum[:0])
+	return hash(h.sum[:16])
+}
+
+// hasher is a keyed hash with the memory it works in.
+type hasher struct {
+	mac       stdhash.Hash
+	name, sum []byte
 }
 
 // duplicateKey is the key of duplicate detection.

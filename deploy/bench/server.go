@@ -70,7 +70,7 @@ func startBaseline(dir string) (*server, error) {
 }
 
 // startGateway runs the real gateway with the built-in policy, a directory store that nothing is shipped to while it is measured
-// (a batch is sealed after an hour), and connections visitors who have consented.
+// (no batch is ever due), and connections visitors who have consented.
 func startGateway(bin, dir string) (*server, error) {
 	address, err := freeAddress()
 	if err != nil {
@@ -92,6 +92,8 @@ func startGateway(bin, dir string) (*server, error) {
 	}
 	text := strings.NewReplacer("127.0.0.1:8080", address, "127.0.0.1:8081", private).Replace(string(b))
 	text = strings.Replace(text, "\nkeys:", "\n  consent_rate: 100000\nkeys:", 1)
+	text = strings.Replace(text, "dir: spool\n", "dir: spool\n  max_bytes: 17179869184\n", 1)
+	text = strings.ReplaceAll(text, "interval: 1h\n", "interval: 1h\n    max_rows: 1000000000\n    target_bytes: 1000000000000\n")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
