@@ -282,6 +282,28 @@ func TestClosedState(t *testing.T) {
 	}
 }
 
+// TestFailedState: state that has stopped accepting changes recovers only by being opened anew, so Run and Flush end and say so.
+func TestFailedState(t *testing.T) {
+	w := newWorld(t)
+	w.send(t, pages(w.mint(t, 1), 5, "a", testStart)...)
+	s := w.shipper(t, "warehouse", nil)
+	err := w.state.Update(t.Context(), func(x *state.Txn) error {
+		x.Set([]byte("x/test"), []byte{1})
+		x.OnCommit(func() { panic("a view left behind") })
+		return nil
+	})
+	if !errors.Is(err, state.ErrFailed) {
+		t.Fatal(err)
+	}
+	for name, end := range map[string]func(context.Context) error{"run": s.Run, "flush": s.Flush} {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		if err := end(ctx); !errors.Is(err, state.ErrFailed) {
+			t.Errorf("%s: %v", name, err)
+		}
+		cancel()
+	}
+}
+
 // skippedSpool has a tail that Peek does not show: skipped, or not durable yet.
 type skippedSpool struct{ *listSpool }
 
@@ -330,4 +352,22 @@ func TestLostSpool(t *testing.T) {
 		t.Errorf("%+v", st) // the same hour and positions as before: the next generation
 	}
 	wantIDs(t, w.check(t, "warehouse").ids(), append(want, w.expected(t, "warehouse")...))
+}
+
+// TestCutSpool: the spool lost its end, so what is left of it is read again, among it events whose revocation was forgotten since. They
+// were not shipped, and must not be now (architecture.md, invariant 1).
+func TestCutSpool(t *testing.T) {
+	w := newWorld(t)
+	devices := w.mint(t, 2)
+	w.send(t, pages(devices, 10, "a", testStart)...)
+	w.withdraw(t, devices[0])
+	flush(t, w.shipper(t, "warehouse", nil))
+	w.wantOnly(t, w.check(t, "warehouse"), devices[1], 5)
+	if err := w.ledger.ForgetRevocations(t.Context(), w.ledger.Sequence()); err != nil {
+		t.Fatal(err)
+	}
+	w.spool.records = w.spool.records[:8]
+	flush(t, w.shipper(t, "warehouse", nil))
+	got := w.check(t, "warehouse")
+	w.wantOnly(t, got, devices[1], 5)
 }

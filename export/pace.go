@@ -85,7 +85,12 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// work runs step until ctx ends (nil) or state is closed (that error). A step that fails is reported and tried again after a pause.
+// noMoreState: state takes no change until it is opened anew, so that nothing can go on in this process.
+func noMoreState(err error) bool {
+	return errors.Is(err, state.ErrClosed) || errors.Is(err, state.ErrFailed)
+}
+
+// work runs step until ctx ends (nil) or there is no more state (that error). A step that fails is reported and tried again after a pause.
 func (s *Shipper) work(ctx context.Context, what string, trouble *string, step func(context.Context) error) error {
 	r := s.newRetry()
 	for {
@@ -93,7 +98,7 @@ func (s *Shipper) work(ctx context.Context, what string, trouble *string, step f
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, state.ErrClosed):
+		case noMoreState(err):
 			return err
 		case err == nil:
 			r.failed = 0

@@ -2,11 +2,8 @@ package export
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
-
-	"github.com/octroi/octroi/consent/state"
 )
 
 // runSealing seals batches as they become due, until ctx ends.
@@ -63,7 +60,7 @@ func (s *Shipper) sealUpTo(ctx context.Context, upTo uint64) error {
 			continue
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, state.ErrClosed):
+		case noMoreState(err):
 			return err
 		}
 		s.report(ctx, "sealing", &s.seal, err)

@@ -229,7 +229,7 @@ func (s *Shipper) checkNode(r state.Reader, number uint64) error {
 }
 
 // Run ships until ctx ends, and then returns nil. Failures are logged, counted and tried again: nothing that was spooled is dropped
-// because of one. It returns an error only when state is closed under it.
+// because of one. It returns an error only when state is closed under it, or has failed: then the process must open it anew.
 func (s *Shipper) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
