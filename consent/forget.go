@@ -40,7 +40,7 @@ func (l *Ledger) Forget(ctx context.Context, s subject.Subject) error {
 // forget revokes everything and deletes the standing. Where there is no standing a call before this one did it.
 func (l *Ledger) forget(t *state.Txn, s subject.Subject) error {
 	row, err := readStandingRow(t, s)
-	if errors.Is(err, state.ErrNotFound) && l.revoked.after(s.Slot(), "", 0) {
+	if errors.Is(err, state.ErrNotFound) && l.revoked.erasing(s.Slot()) {
 		return nil
 	}
 	records := 0

@@ -124,7 +124,7 @@ func (l *Ledger) actor(t *state.Txn, who Who) (subject.Subject, *subject.Credent
 
 // alive refuses to write about a subject whose erasure has begun: subject.ErrShredded.
 func (l *Ledger) alive(slot subject.Slot) error {
-	if l.revoked.after(slot, "", 0) {
+	if l.revoked.erasing(slot) {
 		return subject.ErrShredded
 	}
 	return nil

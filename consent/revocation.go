@@ -64,6 +64,17 @@ func (r *revocations) after(slot subject.Slot, purpose string, sequence uint64) 
 	return r.highest[revocation{slot, purpose}] > sequence || r.highest[revocation{slot, ""}] > sequence
 }
 
+// erasing says whether the subject's erasure has begun, as far as is remembered. It is no question of after: what was forgotten there is taken
+// for revoked, which of an event is safe to say and of a subject would be the end of all.
+func (r *revocations) erasing(slot subject.Slot) bool {
+	if r.place(slot).Load() == 0 {
+		return false
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.highest[revocation{slot, ""}] > 0
+}
+
 // forget drops what is not after sequence. The places keep their marks, which cost a look into the map and nothing else.
 func (r *revocations) forget(sequence uint64) {
 	r.forgotten.Store(max(sequence, r.forgotten.Load())) // one writer, and first: nothing is dropped before it is known to be

@@ -166,3 +166,27 @@ func TestRevocations(t *testing.T) {
 		t.Fatal("with every row dropped, what is older is taken for not revoked")
 	}
 }
+
+// What is forgotten of some is nothing against the others: everybody can still choose, withdraw and be declared.
+func TestForgettingRevokesNobody(t *testing.T) {
+	g := openGateway(t)
+	a, _ := g.mint(allPurposes)
+	b, _ := g.mint(allPurposes)
+	if _, err := g.Withdraw(ctx, a, Withdrawal{Site: testSite}); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.ForgetRevocations(ctx, g.Sequence()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		g.choose(a, allPurposes)
+		g.want(g.query("page_view", a, noSubject), "", "audience")
+		if r, err := g.Withdraw(ctx, b, Withdrawal{Site: testSite}); err != nil || r.State != ConsentWithdrawn {
+			t.Fatal("who withdraws after others were forgotten:", r.State, err)
+		}
+		if _, err := g.Declare(ctx, Declaration{Site: testSite, Persons: []subject.Identifier{loyalty(t, "1")}, Purposes: []string{"service"}}); err != nil {
+			t.Fatal(err)
+		}
+		g.reopen(nil)
+	}
+}
