@@ -127,16 +127,20 @@ func (g *gateway) openSpool(context.Context) (err error) {
 	return nil
 }
 
-func (g *gateway) openObjects(ctx context.Context) (err error) {
+func (g *gateway) openObjects(ctx context.Context) error {
+	var store export.Objects
+	var err error
 	if g.config.Objects.S3 != nil {
-		g.objects, err = export.OpenS3(g.config.s3())
+		store, err = export.OpenS3(g.config.s3())
 	} else {
-		g.objects, err = export.OpenDir(g.config.path(g.config.Objects.Directory))
+		store, err = export.OpenDir(g.config.path(g.config.Objects.Directory))
 	}
 	if err != nil {
 		return fmt.Errorf("opening object store: %w", err)
 	}
-	// A store that is down is no reason not to start: events are spooled. One that refuses us needs an operator now.
+	g.objects = &checkedStore{Objects: store}
+	// A store that is down is no reason not to start: events are spooled, and the check comes before the first put. One that refuses us
+	// needs an operator now.
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	if err := g.objects.Check(ctx); errors.Is(err, export.ErrRefused) {

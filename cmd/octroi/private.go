@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/adaptor"
 	"github.com/octroi/octroi/consent/evidence"
+	"github.com/octroi/octroi/consent/state"
 	"github.com/octroi/octroi/export"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
@@ -49,6 +51,7 @@ func (g *gateway) privateApp() *fiber.App {
 		ErrorHandler: g.edge.Problem,
 	})
 	g.addHealth(app)
+	g.metrics.MustRegister(figures{g})
 	app.Get("/metrics", adaptor.HTTPHandler(promhttp.HandlerFor(g.metrics, promhttp.HandlerOpts{})))
 	app.Get("/v1/status", g.scoped("admin", g.serveStatus))
 	app.Get("/v1/evidence/checkpoint", g.scoped("admin", g.serveCheckpoint))
@@ -78,8 +81,11 @@ func (g *gateway) addHealth(app *fiber.App) {
 		if s := g.spool.Stats(); s.Bytes >= s.MaxBytes {
 			return c.Status(fiber.StatusServiceUnavailable).SendString("spool is full: is the object store reachable?\n")
 		}
-		if _, _, err := g.state.Tree(); err != nil {
-			return c.Status(fiber.StatusServiceUnavailable).SendString("state cannot be read\n")
+		// A change of nothing passes the one writer: it fails where state takes no changes, and waits where it is too slow to answer anybody.
+		ctx, cancel := context.WithTimeout(c.UserContext(), 2*time.Second)
+		defer cancel()
+		if err := g.state.Update(ctx, func(*state.Txn) error { return nil }); err != nil {
+			return c.Status(fiber.StatusServiceUnavailable).SendString("state takes no changes: see the log\n")
 		}
 		return c.SendString("ready\n")
 	})

@@ -281,6 +281,29 @@ func TestStoreAwayAndBack(t *testing.T) {
 	s.expect("before", "while-down", "after-restart", "fault-503-false0s", "fault-0-false300ms", "fault-412-false0s", "fault-0-true0s")
 }
 
+// A store that was down at the start may come back as one that nothing may be put into: it is checked before the first put.
+func TestStoreComesBackUnversioned(t *testing.T) {
+	s := newSite(t)
+	s.s3.MakeBucket("unversioned", false)
+	s.edit("bucket: "+s.s3.Bucket, "bucket: unversioned")
+	s.s3.Stop()
+	s.start()
+	s.consent()
+	s.view("one")
+	s.s3.Restart()
+	for range 200 {
+		b, err := os.ReadFile(filepath.Join(s.dir, "gateway.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(b, []byte("versioning is off")) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Error("batches go into a bucket without versions, and nobody is told")
+}
+
 // A store that refuses needs an operator: the gateway does not start, says why and what to do, and says no secret.
 func TestStoreRefuses(t *testing.T) {
 	s := newSite(t)
