@@ -1,6 +1,7 @@
 package consent
 
 import (
+	"fmt"
 	"math/bits"
 	"time"
 
@@ -51,11 +52,15 @@ type Query struct {
 	Imported bool                // a back-end's history: the consent is judged at the event's own time and must not be revoked now (C6)
 }
 
-// Check answers which purposes of q.Type hold. It fails closed: an unreadable row is an error (503), never a grant (G2).
+// Check answers which purposes of q.Type hold. It fails closed: an unreadable row is an error (503), never a grant, and so is a state that takes no
+// more changes: who cannot withdraw must not be followed either (G2).
 //
 // A consent counts when it is the device's or, without a device, the person's; a declared basis when it is the person's. On what
 // is in memory it takes no lock and allocates nothing.
 func (l *Ledger) Check(q *Query) (g Grants, refused Refusal, err error) {
+	if err := l.state.Err(); err != nil {
+		return Grants{}, Refusal{}, fmt.Errorf("checking consent: %w", err)
+	}
 	g = Grants{policy: l.policy, typ: q.Type, sequence: l.sequence.Load()} // before any standing: see Ledger.sequence
 	at := moment{event: q.Time.UnixMilli(), received: q.Received.UnixMilli(), skew: l.skew, imported: q.Imported}
 	if q.Received.IsZero() {

@@ -47,6 +47,7 @@ func (l *Ledger) recordRefusal(ctx context.Context, a *act) (Recorded, error) {
 		c = l.compose(a, now, id)
 		c.Event.State = ConsentRefused
 		rest := compose(a, now)
+		rest.ofNobody()
 		index, err := l.appendAlone(t, &c, &rest)
 		if err != nil {
 			return err
@@ -58,6 +59,17 @@ func (l *Ledger) recordRefusal(ctx context.Context, a *act) (Recorded, error) {
 		return Recorded{}, err
 	}
 	return l.answer(&c, time.Time{}), nil
+}
+
+// ofNobody drops what could lead to a person: nobody's key seals the row, so no erasure would ever reach it, and the openings of an exported log show
+// it. What stays is of closed lists.
+func (s *strippable) ofNobody() {
+	s.Evidence = nil
+	if s.Signals != nil {
+		signals := *s.Signals
+		signals.TCString, signals.GPPString = "", ""
+		s.Signals = signals.orNil()
+	}
 }
 
 // Refused is a browser's refusal by its record id, with its proof; ErrNoRecord.

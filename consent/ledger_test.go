@@ -154,6 +154,8 @@ func TestRefusals(t *testing.T) {
 	g := openGateway(t)
 	c := g.banner(map[string]bool{"audience": false, "marketing": false})
 	c.Who.Mint = true
+	c.Signals = Signals{GPC: true, TCString: "anna@mail.example", GPPString: "anna@mail.example"}
+	c.Evidence = Circumstances{URLPath: "https://shop.example/account/anna", UAFamily: "Firefox", IPPrefix: "203.0.113.0/24"}
 	r, err := g.Record(ctx, c)
 	if err != nil || r.Minted != nil || r.Receipt != "" || r.State != ConsentRefused || g.subjects.Count() != 0 {
 		t.Fatalf("%+v %v, %d subjects", r, err, g.subjects.Count())
@@ -168,8 +170,13 @@ func TestRefusals(t *testing.T) {
 	if err := VerifyProven(p, g.signer.Verifier()); err != nil {
 		t.Fatal(err)
 	}
-	if bytes.Contains(p.Record, []byte("principal")) {
-		t.Fatalf("a refusal names somebody: %s", p.Record)
+	for _, trace := range []string{"principal", "anna", "203.0", "Firefox"} { // nobody could ever have it erased
+		if bytes.Contains(p.Record, []byte(trace)) {
+			t.Fatalf("a refusal holds %q of somebody: %s", trace, p.Record)
+		}
+	}
+	if !bytes.Contains(p.Record, []byte(`"gpc":true`)) {
+		t.Fatalf("a refusal lost its signal: %s", p.Record)
 	}
 	if _, err := g.Refused("00000000-0000-4000-8000-000000000000"); !errors.Is(err, ErrNoRecord) {
 		t.Fatal(err)
@@ -228,12 +235,17 @@ func TestImports(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.want(q, Withdrawn) // an older import does not override
+	c.GivenAt = testStart.AddDate(-1, 1, 0)
+	if _, err = g.Record(ctx, c); err != nil {
+		t.Fatal(err)
+	}
+	g.want(q, Withdrawn) // nor does one of the refusal's own instant, as histories that know only days have them
 	history, err := g.History(person)
-	if err != nil || len(history) != 3 {
+	if err != nil || len(history) != 4 {
 		t.Fatal(len(history), err)
 	}
 	var last core
-	if err := decodeCanonical(history[2].Opening.Core, &last); err != nil || !last.Event.Time.Equal(g.now()) ||
+	if err := decodeCanonical(history[3].Opening.Core, &last); err != nil || !last.Event.Time.Equal(g.now()) ||
 		!last.Event.GivenAt.Equal(c.GivenAt) || last.Event.Source != "crm" {
 		t.Fatalf("%+v %v", last, err)
 	}
@@ -341,6 +353,25 @@ func TestCheckFailsClosed(t *testing.T) {
 	}
 	if err := g.Forget(ctx, s); err != nil {
 		t.Fatal("a damaged standing stops an erasure:", err)
+	}
+}
+
+// G2: a state that takes no more changes can record no withdrawal; what is in memory of a standing is then no answer either.
+func TestCheckFailsWithTheState(t *testing.T) {
+	g := openGateway(t)
+	s, _ := g.mint(allPurposes)
+	q := g.query("page_view", s, noSubject)
+	g.want(q, "", "audience")
+	err := g.state.Update(ctx, func(tx *state.Txn) error {
+		tx.Set([]byte("c/x"), nil)
+		tx.OnCommit(func() { panic("what is in memory is behind what is on disk") })
+		return nil
+	})
+	if err == nil {
+		t.Fatal("the state did not fail")
+	}
+	if grants, _, err := g.Check(q); !errors.Is(err, state.ErrFailed) || grants.Valid() {
+		t.Fatalf("a failed state was answered from memory: %v", err)
 	}
 }
 

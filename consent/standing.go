@@ -134,7 +134,8 @@ func (s *standing) apply(c chosen, at instant) (state State, revoked bool) {
 // give records a consent.
 func (h *hold) give(c chosen, at instant) State {
 	sp := span{at.given, c.until(at), at.record}
-	if at.imported && at.given < h.GivenAt {
+	// Of a consent and a refusal of one instant the refusal stands, in whatever order they are imported: a doubt may lower permission, never raise it.
+	if at.imported && (at.given < h.GivenAt || h.Cleared != 0 && at.given <= h.Cleared) {
 		// An older import fills in history, where nothing newer contradicts it; it never changes what stands now.
 		if h.stands() && h.Version == c.version && at.given > h.Cleared {
 			h.insert(sp)

@@ -187,6 +187,17 @@ type failure struct {
 	snapshot *badger.Txn // what readers still see: the state before the commit that failed
 }
 
+// Err is why no change is taken any more: ErrFailed with its reason, ErrClosed, or nil. It costs two atomic loads.
+func (s *Store) Err() error {
+	if f := s.failure.Load(); f != nil {
+		return f.err
+	}
+	if s.readers.closed.Load() {
+		return ErrClosed
+	}
+	return nil
+}
+
 // fail stops all further changes. Only the writer calls it.
 func (s *Store) fail(err error, snapshot *badger.Txn) error {
 	err = fmt.Errorf("%w: %w", ErrFailed, err)
