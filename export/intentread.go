@@ -12,7 +12,7 @@ func SealedBatches(openings map[int64]evidence.Opening, destination string) (out
 	for _, o := range openings {
 		var core intentCore
 		if json.Unmarshal(o.Core, &core) == nil && core.Kind == "intent" && core.Destination == destination {
-			out = append(out, SealedBatch{core.Node, core.Number, core.SHA256})
+			out = append(out, SealedBatch{core.Node, core.Number, core.SHA256, core.Time})
 		}
 	}
 	return out

@@ -269,19 +269,27 @@ func TestVerifyStreamTail(t *testing.T) {
 	}
 	hash := strings.Repeat("ab", 32)
 	for what, change := range map[string]func(*StreamCheck){
-		"head":   func(c *StreamCheck) { c.Heads = map[string]uint64{"gw1": 5} },
-		"intent": func(c *StreamCheck) { c.Sealed = []SealedBatch{{"gw1", 4, hash}, {"gw1", 5, hash}} },
+		"head": func(c *StreamCheck) { c.Heads = map[string]uint64{"gw1": 5} },
+		"intent": func(c *StreamCheck) {
+			c.Sealed = []SealedBatch{{"gw1", 4, hash, ""}, {"gw1", 5, hash, "2026-11-21T18:00:00Z"}}
+		},
 	} {
 		_, err := verified(files, change)
 		if !errors.Is(err, ErrGap) || !strings.Contains(err.Error(), "000000000005.jws") {
 			t.Errorf("%s: %v", what, err)
 		}
+		if what == "intent" && (!errors.Is(err, ErrAhead) || !strings.Contains(err.Error(), "sealed at 2026-11-21T18:00:00Z: it was not yet published")) {
+			t.Errorf("it may as well not be published yet: %v", err)
+		}
+	}
+	if _, err := verified(fstest.MapFS{}, func(c *StreamCheck) { c.Sealed = []SealedBatch{{"gw1", 1, hash, ""}} }); !errors.Is(err, ErrAhead) {
+		t.Errorf("nothing was published yet: %v", err)
 	}
 	_, err := verified(files, func(c *StreamCheck) { c.Heads = map[string]uint64{"gw2": 1} })
 	if !errors.Is(err, ErrGap) || !strings.Contains(err.Error(), "gw2/000000000001.jws") {
 		t.Errorf("a whole node: %v", err)
 	}
-	_, err = verified(files, func(c *StreamCheck) { c.Sealed = []SealedBatch{{"gw1", 2, strings.Repeat("00", 32)}} })
+	_, err = verified(files, func(c *StreamCheck) { c.Sealed = []SealedBatch{{"gw1", 2, strings.Repeat("00", 32), ""}} })
 	if !errors.Is(err, ErrChain) || !strings.Contains(err.Error(), "000000000002.jws") {
 		t.Errorf("another batch than the evidence's: %v", err)
 	}

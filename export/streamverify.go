@@ -31,6 +31,7 @@ type SealedBatch struct {
 	Node   string
 	Number uint64 // of the stream entry
 	SHA256 string // of the ciphertext, hex
+	At     string // when it was sealed, RFC 3339
 }
 
 // StreamReport is what VerifyStream saw.
@@ -41,6 +42,11 @@ type StreamReport struct {
 	Objects int // that were hashed
 }
 
+// ErrAhead is a batch that an intent states and that the stream, whole up to its end, does not reach: it was not yet published when the
+// copy was made, or it was taken away. A later copy tells: what is published stays. It comes with ErrGap.
+var ErrAhead = errors.New("it was not yet published when this copy was made, or it was removed since: copy the bucket again, now that the log is " +
+	"taken; if it is still missing while the gateway says (GET /v1/streams/<destination>/head) that it was published, it was removed")
+
 // ErrObject is a batch object that is missing or has other bytes than its entry states.
 var ErrObject = errors.New("batch object is not the one of its stream entry")
 
@@ -50,15 +56,15 @@ func VerifyStream(folder fs.FS, c StreamCheck) (StreamReport, error) {
 	report := StreamReport{Heads: map[string]uint64{}}
 	root := path.Join(c.Destination, "stream")
 	nodes, err := fs.ReadDir(folder, root)
-	if err != nil {
+	if err != nil && (!errors.Is(err, fs.ErrNotExist) || len(c.Sealed)+len(c.Heads) == 0) { // else: all that should be there is missing
 		return report, fmt.Errorf("verifying stream of %q: %w", c.Destination, err)
 	}
-	v := streamVerifier{folder: folder, check: c, report: &report, sealed: map[string]map[uint64]string{}}
+	v := streamVerifier{folder: folder, check: c, report: &report, sealed: map[string]map[uint64]SealedBatch{}}
 	for _, s := range c.Sealed {
 		if v.sealed[s.Node] == nil {
-			v.sealed[s.Node] = map[uint64]string{}
+			v.sealed[s.Node] = map[uint64]SealedBatch{}
 		}
-		v.sealed[s.Node][s.Number] = s.SHA256
+		v.sealed[s.Node][s.Number] = s
 	}
 	for _, node := range nodes {
 		if err := v.node(node); err != nil {
@@ -75,7 +81,7 @@ type streamVerifier struct {
 	folder fs.FS
 	check  StreamCheck
 	report *StreamReport
-	sealed map[string]map[uint64]string // node → number → hash
+	sealed map[string]map[uint64]SealedBatch // node → number
 }
 
 func (v *streamVerifier) node(node fs.DirEntry) error {
@@ -114,7 +120,7 @@ func (v *streamVerifier) entry(chain *Chain, name string) error {
 		return err
 	}
 	if want, ok := v.sealed[e.Node][e.Number]; ok {
-		if e.Batch == nil || e.Batch.SHA256 != want {
+		if e.Batch == nil || e.Batch.SHA256 != want.SHA256 {
 			return fmt.Errorf("%w: the evidence states another batch under its number", ErrChain)
 		}
 		delete(v.sealed[e.Node], e.Number)
@@ -167,7 +173,8 @@ func (v *streamVerifier) complete() error {
 	}
 	for _, node := range slices.Sorted(maps.Keys(v.sealed)) {
 		for _, number := range slices.Sorted(maps.Keys(v.sealed[node])) {
-			return fmt.Errorf("%s: %w: the evidence states its batch", EntryKey(v.check.Destination, node, number), ErrGap)
+			return fmt.Errorf("%s: %w: the evidence log states its batch, sealed at %s: %w",
+				EntryKey(v.check.Destination, node, number), ErrGap, v.sealed[node][number].At, ErrAhead)
 		}
 	}
 	return nil

@@ -162,11 +162,14 @@ func readBounded(path string, limit int64) ([]byte, error) {
 func newVerifyStreamCommand() *cobra.Command {
 	var l logFlags
 	var destination, key, log string
+	var entriesOnly bool
 	cmd := &cobra.Command{
 		Use:   "stream DIR",
 		Short: "check a destination's stream in a copy of the bucket",
 		Long: `Checks every entry of a destination's stream below DIR (the directory store, or a copy of the bucket): signatures, numbers
-without gaps, the chain. With --log, also that the stream ends where the evidence log says, so that a cut tail is seen.`,
+without gaps, the chain, and that each object of the stream is there with the bytes that were signed. With --entries-only, DIR
+needs no objects. With --log, also that every batch that the evidence log states is in the stream, so that a cut tail is
+seen. Download the log first and copy the bucket then: a batch that was sealed a moment ago may not be published yet.`,
 		Example: `  octroi verify stream octroi-data/objects --destination warehouse --key dpo/signing.key.pub
   octroi verify stream octroi-data/objects --destination warehouse --key dpo/signing.key.pub --log log --log-key dpo/log.key.pub`,
 		Args: cobra.ExactArgs(1),
@@ -178,7 +181,7 @@ without gaps, the chain. With --log, also that the stream ends where the evidenc
 			if err != nil {
 				return err
 			}
-			check := export.StreamCheck{Destination: destination, Gateway: public}
+			check := export.StreamCheck{Destination: destination, Gateway: public, Objects: !entriesOnly}
 			if log != "" {
 				v, err := l.verifier()
 				if err != nil {
@@ -194,7 +197,7 @@ without gaps, the chain. With --log, also that the stream ends where the evidenc
 			if err != nil {
 				return evidenceError{fmt.Errorf("the stream does not hold: %w", err)}
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "the stream holds: %d entries to %s, %d rows\n", r.Entries, destination, r.Rows)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "the stream holds: %d entries to %s, %d rows, %d objects\n", r.Entries, destination, r.Rows, r.Objects)
 			return err
 		},
 	}
@@ -202,6 +205,7 @@ without gaps, the chain. With --log, also that the stream ends where the evidenc
 	f := cmd.Flags()
 	f.StringVar(&destination, "destination", "", "whose stream it is")
 	f.StringVar(&key, "key", "", "public key of the stream (signing.key.pub)")
+	f.BoolVar(&entriesOnly, "entries-only", false, "do not look at the objects")
 	f.StringVar(&log, "log", "", "a downloaded evidence log, to see a cut tail")
 	return cmd
 }

@@ -309,17 +309,15 @@ func (r *run) openObject(ctx context.Context, key, version string, ids export.Id
 	return export.DecodeRows(bytes.NewReader(b), int64(len(b)), func(page []pseudonymize.Row) error { return addRows(page, rows) })
 }
 
-// verify checks the streams in a copy of the bucket, as an auditor would.
+// verify checks the streams and their objects in a copy of the bucket, as an auditor would.
 func (r *run) verify(ctx context.Context) error {
 	dir := r.path("bucket-copy")
 	for o := range r.bucket.client.ListObjects(ctx, bucketName, minio.ListObjectsOptions{Recursive: true}) {
 		if o.Err != nil {
 			return o.Err
 		}
-		if strings.Contains(o.Key, "/stream/") {
-			if err := r.bucket.client.FGetObject(ctx, bucketName, o.Key, filepath.Join(dir, o.Key), minio.GetObjectOptions{}); err != nil {
-				return err
-			}
+		if err := r.bucket.client.FGetObject(ctx, bucketName, o.Key, filepath.Join(dir, o.Key), minio.GetObjectOptions{}); err != nil {
+			return err
 		}
 	}
 	for _, d := range destinations {
