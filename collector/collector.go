@@ -69,18 +69,19 @@ type Options struct {
 
 // Collector serves the public listener and the consent routes of the private one. Safe for concurrent use.
 type Collector struct {
-	o       Options
-	keys    map[string]*source // by public key
-	names   map[string]*source // by name
-	origins map[string]bool    // of any site: may read errors
-	kinds   map[string]*kind   // event types by name
-	address bool               // some purpose keeps something of the field ip, so it is filled from the connection
-	agent   bool               // … of the field user_agent
-	tokens  *verifier
-	limit   *limiter
-	tally   *tally
-	jwks    []byte
-	benches sync.Pool // of *bench
+	o        Options
+	keys     map[string]*source // by public key
+	names    map[string]*source // by name
+	origins  map[string]bool    // of any site: may read errors
+	kinds    map[string]*kind   // event types by name
+	address  bool               // some purpose keeps something of the field ip, so it is filled from the connection
+	agent    bool               // … of the field user_agent
+	tokens   *verifier
+	limit    *limiter
+	tally    *tally
+	jwks     []byte
+	benches  sync.Pool // of *bench
+	deadline deadline  // of requests for the admission of events
 }
 
 // source is a configured site.
@@ -106,7 +107,7 @@ func New(o Options) (*Collector, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.ConsentRate <= 0 {
+	if !(o.ConsentRate > 0) { // nor NaN
 		o.ConsentRate = 5
 	}
 	if o.Connections <= 0 {
@@ -123,7 +124,7 @@ func New(o Options) (*Collector, error) {
 	}
 	c := &Collector{
 		o: o, keys: map[string]*source{}, names: map[string]*source{}, origins: map[string]bool{}, kinds: map[string]*kind{},
-		limit: newLimiter(o.ConsentRate, 20, 65536),
+		limit: newLimiter(o.ConsentRate, 20, 65536), deadline: deadline{least: o.Deadline},
 	}
 	if err := c.addSites(); err != nil {
 		return nil, fmt.Errorf("building the collector: %w", err)
@@ -152,13 +153,30 @@ func (c *Collector) addSites() error {
 			Name: s.Name, Jurisdiction: s.Jurisdiction, Controller: s.Controller, PolicyURL: s.PolicyURL, Contact: s.Contact,
 		}}
 		for _, origin := range s.Origins {
-			u, err := url.Parse(origin)
-			if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+strings.ToLower(u.Host) != origin {
-				return fmt.Errorf("site %q: origin %q is not scheme://host[:port]", s.Name, origin)
+			if err := CheckOrigin(origin); err != nil {
+				return fmt.Errorf("site %q: %w", s.Name, err)
 			}
 			src.origins[origin], c.origins[origin] = true, true
 		}
 		c.keys[s.Key], c.names[s.Name] = src, src
+	}
+	return nil
+}
+
+// CheckOrigin says what is wrong with an origin that browsers would never send, and that would refuse every page without a word: they send
+// scheme://host[:port] in lower case, the host in its ASCII form, the port only where it is not the scheme's own (RFC 6454 section 6.2). Nor
+// is there a wildcard (G12: the exact origin).
+func CheckOrigin(origin string) error {
+	u, err := url.Parse(origin)
+	switch {
+	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.Scheme+"://"+strings.ToLower(u.Host) != origin:
+		return fmt.Errorf("origin %q is not https://host[:port] in lower case, as browsers send it", origin)
+	case strings.Contains(u.Host, "*"):
+		return fmt.Errorf("origin %q: there are no wildcards: name each origin", origin)
+	case u.Scheme == "https" && u.Port() == "443", u.Scheme == "http" && u.Port() == "80", strings.HasSuffix(u.Host, ":"):
+		return fmt.Errorf("origin %q: browsers leave out the usual port: write it without", origin)
+	case strings.ContainsFunc(u.Host, func(r rune) bool { return r > 0x7e }):
+		return fmt.Errorf("origin %q: browsers send the ASCII form of the host, xn--…", origin)
 	}
 	return nil
 }

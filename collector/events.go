@@ -103,9 +103,7 @@ func (c *Collector) postEvents(r *request) (reply, error) {
 		c.putBench(b)
 		return reply{}, fmt.Errorf("decoding events: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), c.o.Deadline)
-	defer cancel()
-	a := &admission{bench: b, c: c, who: who, received: c.o.Now().UTC(), ctx: ctx}
+	a := &admission{bench: b, c: c, who: who, received: c.o.Now().UTC(), ctx: c.deadline.context()}
 	answer, err := a.run(r, batch)
 	if !errors.Is(err, context.DeadlineExceeded) { // else the spool's writer may still read the events
 		c.putBench(b)

@@ -9,7 +9,7 @@ import (
 func (d *Document) text() (string, error) {
 	d.at++
 	from := d.at
-	for i := d.at; i < len(d.s); i++ {
+	for i := d.at + plainWords(d.s[d.at:]); i < len(d.s); i++ {
 		switch c := d.s[i]; {
 		case c == '"':
 			d.at = i + 1
@@ -24,6 +24,23 @@ func (d *Document) text() (string, error) {
 	}
 	d.at = len(d.s)
 	return "", d.syntax()
+}
+
+// plainWords is the length of the beginning of s, in whole words of 8 bytes, that holds no quote, backslash or control character. It looks at a
+// word at once: most of an event is text.
+func plainWords(s string) (n int) {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	for ; n+8 <= len(s); n += 8 {
+		b := s[n : n+8]
+		w := uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
+			uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
+		quote, slash := w^('"'*ones), w^('\\'*ones)
+		// The high bit of a byte is set where the byte is 0 (of quote, slash) or below 0x20 (of w); sometimes of a later byte too.
+		if ((quote-ones)&^quote|(slash-ones)&^slash|(w-0x20*ones)&^w)&highs != 0 {
+			break
+		}
+	}
+	return n
 }
 
 // escaped reads the rest of a string that began at from and has its first escape at d.at.
