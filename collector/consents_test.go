@@ -183,6 +183,9 @@ func TestRefusedConsents(t *testing.T) {
 		return e.token(collector.TokenClaims{Scopes: scopes, Sites: []string{"shop"}})
 	}
 	write := scoped(collector.ScopeConsent)
+	for _, subject := range []string{`{"loyalty":"card","user":"first"}`, `{"user":"third"}`} {
+		e.post("/v1/consents?k=demo", `{"purposes":{"audience":false},"subject":`+subject+`}`, "Authorization", write).want(t, "a person", 201, "")
+	}
 	tests := []struct {
 		name, path, body string
 		header           []string
@@ -213,6 +216,8 @@ func TestRefusedConsents(t *testing.T) {
 		{"no site", "", `{"purposes":{"audience":false},"subject":{"loyalty":"1"}}`, []string{"Authorization", e.token(collector.TokenClaims{Scopes: []string{collector.ScopeConsent}})}, 400, "field"},
 		{"bad identifier", "?k=demo", `{"purposes":{"audience":false},"subject":{"email":"canary"}}`, []string{"Authorization", write}, 400, "identifier"},
 		{"bad namespace", "?k=demo", `{"purposes":{"audience":false},"subject":{"passport":"canary"}}`, []string{"Authorization", write}, 400, "namespace"},
+		{"another user of the same card", "?k=demo", `{"purposes":{"audience":false},"subject":{"loyalty":"card","user":"second"}}`, []string{"Authorization", write}, 422, "namespace_taken"},
+		{"two persons", "?k=demo", `{"purposes":{"audience":false},"subject":{"loyalty":"card","user":"third"}}`, []string{"Authorization", write}, 422, "two_persons"},
 		{"unknown device", "?k=demo", `{"purposes":{"audience":false},"device":"AAAAAAAAAAAAAAAAAAAAAA"}`, []string{"Authorization", write}, 404, "no_record"},
 	}
 	for _, test := range tests {

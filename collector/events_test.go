@@ -218,7 +218,7 @@ func TestBackEndDeclares(t *testing.T) {
 func TestBackEndNamesBadSubjects(t *testing.T) {
 	e := open(t)
 	declaring := e.token(collector.TokenClaims{Scopes: []string{collector.ScopeEvents, collector.ScopeConsent}, Declare: []string{"service"}, Sites: []string{"shop"}})
-	seen := `[{"id":"1","type":"purchase","subject":{"loyalty":"1"}},{"id":"2","type":"purchase","subject":{"email":"b@mail.example"}}]`
+	seen := `[{"id":"1","type":"purchase","subject":{"loyalty":"1"}},{"id":"2","type":"purchase","subject":{"email":"b@mail.example","user":"b"}}]`
 	if accepted, refused := e.events(seen, "Authorization", declaring); accepted != 2 {
 		t.Fatalf("%d accepted, refused %v", accepted, refused)
 	}
@@ -227,7 +227,10 @@ func TestBackEndNamesBadSubjects(t *testing.T) {
 	 {"id":"5","type":"purchase","subject":{"passport":"x"}},
 	 {"id":"6","type":"purchase","device":"not a credential"},
 	 {"id":"7","type":"purchase","device":"AAAAAAAAAAAAAAAAAAAAAA"},
-	 {"id":"8","type":"purchase","subject":{"loyalty":"1"}}]`
+	 {"id":"8","type":"purchase","subject":{"email":"b@mail.example","user":"b"}},
+	 {"id":"9","type":"purchase","subject":{"email":"b@mail.example","user":"c"}},
+	 {"id":"10","type":"purchase","subject":{"email":["b@mail.example"]}},
+	 {"id":"11","type":"purchase","subject":{"loyalty":"1"}}]`
 	accepted, refused := e.events(body, "Authorization", declaring)
 	var got []string
 	for _, r := range refused {
@@ -236,7 +239,7 @@ func TestBackEndNamesBadSubjects(t *testing.T) {
 			t.Errorf("a detail repeats an identifier: %s", r.Detail)
 		}
 	}
-	if want := []string{"3 invalid", "4 invalid", "5 invalid", "6 invalid", "7 no_consent"}; accepted != 1 || !slices.Equal(got, want) {
+	if want := []string{"3 invalid", "4 invalid", "5 invalid", "6 invalid", "7 no_consent", "9 invalid", "10 invalid"}; accepted != 2 || !slices.Equal(got, want) {
 		t.Errorf("%d accepted, refused %q, want %q", accepted, got, want)
 	}
 }
@@ -284,6 +287,7 @@ func TestRefusedRequests(t *testing.T) {
 		{"another's id with a site key", "?k=demo", `[` + good + `,{"id":"2","type":"purchase","subject":{"email":"victim@mail.example"}}]`, []string{"Cookie", cookie}, 403, "subject"},
 		{"another's device with a site key", "?k=demo", `{"id":"2","type":"purchase","device":"AAAAAAAAAAAAAAAAAAAAAA"}`, []string{"Cookie", cookie}, 403, "subject"},
 		{"too many", "?k=demo", "[" + strings.Repeat("{},", 1000) + "{}]", nil, 413, "too_many"},
+		{"values", "?k=demo", "[" + strings.Repeat("0,", 200_000) + "0]", nil, 413, "too_many"},
 		{"bomb", "?k=demo", bomb, []string{"Content-Encoding", "gzip"}, 413, "decompressed_size"},
 		{"ratio", "?k=demo", ratio, []string{"Content-Encoding", "gzip"}, 413, "decompressed_size"},
 		{"body", "?k=demo", strings.Repeat(" ", 1<<20+1), nil, 413, "size"},

@@ -133,6 +133,9 @@ func (a *admission) find(p *named) (err error) {
 	case errors.Is(err, subject.ErrTwoPersons):
 		p.flaw = wire.TwoPersons
 		return nil
+	case errors.Is(err, subject.ErrNamespaceTaken): // in vain however often it comes: it must not hold up the others
+		p.flaw = wire.OtherValue
+		return nil
 	}
 	return fmt.Errorf("finding person: %w", err)
 }

@@ -111,6 +111,11 @@ func TestNewRefuses(t *testing.T) {
 		"origin without a scheme": func(o *collector.Options) { o.Sites[0].Origins = []string{"shop.example"} },
 		"origin that is a star":   func(o *collector.Options) { o.Sites[0].Origins = []string{"*"} },
 		"origin null":             func(o *collector.Options) { o.Sites[0].Origins = []string{"null"} },
+		"origin with a wildcard":  func(o *collector.Options) { o.Sites[0].Origins = []string{"https://*.shop.example"} },
+		"origin with usual port":  func(o *collector.Options) { o.Sites[0].Origins = []string{"https://shop.example:443"} },
+		"origin with no port":     func(o *collector.Options) { o.Sites[0].Origins = []string{"https://shop.example:"} },
+		"origin of another kind":  func(o *collector.Options) { o.Sites[0].Origins = []string{"file://shop.example"} },
+		"origin not in ASCII":     func(o *collector.Options) { o.Sites[0].Origins = []string{"https://boutique-été.example"} },
 		"origin of upper case":    func(o *collector.Options) { o.Sites[0].Origins = []string{"https://Shop.example"} },
 	} {
 		o := collector.Options{
@@ -122,5 +127,15 @@ func TestNewRefuses(t *testing.T) {
 		if _, err := collector.New(o); err == nil {
 			t.Errorf("%s: New takes it", name)
 		}
+	}
+}
+
+// TestNamedUnknown: a site may have any name, also one that looks like a label of the metrics.
+func TestNamedUnknown(t *testing.T) {
+	e := open(t, func(o *collector.Options, _ *spool.Options) { o.Sites[0].Name = "unknown" })
+	e.post("/v1/events?k=demo", `{"id":"1","type":"page_view"}`).want(t, "known site", 202, "")
+	e.post("/v1/events?k=demo", `{"id":"2","type":"page_view","site":"elsewhere"}`).want(t, "unknown site", 202, "")
+	if text := e.metricsText(); !strings.Contains(text, `site="unknown"`) || !strings.Contains(text, `site="(unknown)"`) {
+		t.Errorf("the metrics do not tell the site from what is none:\n%s", text)
 	}
 }

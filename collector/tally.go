@@ -39,8 +39,8 @@ func reasonIndex(r Reason) int {
 // states are the consent states that a post can lead to.
 var states = [...]consent.State{consent.ConsentGiven, consent.RenewedConsentGiven, consent.ConsentRefused, consent.ConsentWithdrawn, consent.ConsentInvalidated}
 
-// unknown is the label of what is not in a closed list. A label never comes from input.
-const unknown = "unknown"
+// unknown is the label of what is not in a closed list, and no name that a site or an event type can have. A label never comes from input.
+const unknown = "(unknown)"
 
 // tally counts what came in, by closed lists only: sites and event types of the configuration, reasons, states, routes. It is the
 // one source of the metrics, the demo's table and the hourly leaf. Counting is lock-free.

@@ -59,6 +59,7 @@ const (
 	BadSubject    Flaw = "subject: an object of 1 to 8 identifiers by namespace"
 	BadDevice     Flaw = "device: the credential of a device"
 	TwoPersons    Flaw = "subject: the identifiers name two different persons"
+	OtherValue    Flaw = "subject: the person has another identifier in one of the namespaces"
 )
 
 // Identity is an identifier as a client wrote it. It formats as "[identity]"; only Raw reads it.

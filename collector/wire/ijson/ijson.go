@@ -22,12 +22,14 @@ var (
 	ErrSyntax   = errors.New("not JSON (RFC 8259)")
 	ErrDepth    = errors.New("nested too deeply")
 	ErrEncoding = errors.New("not UTF-8")
+	ErrTooMany  = errors.New("more than 131,072 values")
 )
 
 // Bounds of what Parse looks at.
 const (
-	MaxDepth   = 32  // nested containers of a whole text; deeper is ErrDepth
-	MaxMembers = 128 // members of an object that are compared for duplicates; an object with more has the flaw Wide
+	MaxDepth   = 32      // nested containers of a whole text; deeper is ErrDepth
+	MaxValues  = 1 << 17 // values of a whole text: a node of 56 bytes can stand for two bytes of text, so memory is bounded by this
+	MaxMembers = 128     // members of an object that are compared for duplicates; an object with more has the flaw Wide
 )
 
 // Kind is the kind of a value.
@@ -68,6 +70,7 @@ type Document struct {
 	s     string
 	at    int
 	nodes []node
+	most  int    // nodes that some text took since the last Forget
 	buf   []byte // of a string with escapes
 }
 
@@ -85,6 +88,7 @@ func (d *Document) Parse(s string) error {
 
 // ParsePrefix reads the value at the beginning of s and returns where the next thing that is not white space begins.
 func (d *Document) ParsePrefix(s string) (rest int, err error) {
+	d.most = max(d.most, len(d.nodes))
 	d.s, d.at, d.nodes = s, 0, d.nodes[:0]
 	if !utf8.ValidString(s) {
 		return 0, ErrEncoding // RFC 8259 section 8.1
@@ -97,11 +101,21 @@ func (d *Document) ParsePrefix(s string) (rest int, err error) {
 	return d.at, nil
 }
 
+// What Forget keeps for the next text, in nodes and bytes.
+const (
+	keptNodes  = 4096
+	keptBuffer = 64 << 10
+)
+
 // Forget drops what was parsed, so that a pooled Document holds no one's data.
 func (d *Document) Forget() {
-	clear(d.nodes)
+	if cap(d.nodes) > keptNodes || cap(d.buf) > keptBuffer { // what one large text took is given back
+		*d = Document{}
+		return
+	}
+	clear(d.nodes[:min(max(d.most, len(d.nodes)), cap(d.nodes))])
 	clear(d.buf[:cap(d.buf)])
-	d.s, d.nodes = "", d.nodes[:0]
+	d.s, d.nodes, d.most = "", d.nodes[:0], 0
 }
 
 // Root is the whole value. It must not be called after an error.
@@ -162,6 +176,9 @@ func (d *Document) value(name string, depth int) error {
 		return d.syntax()
 	}
 	i := len(d.nodes)
+	if i == MaxValues {
+		return ErrTooMany
+	}
 	d.nodes = append(d.nodes, node{name: name, start: int32(d.at)})
 	var err error
 	switch c := d.s[d.at]; {

@@ -68,6 +68,7 @@ func TestParseRefuses(t *testing.T) {
 		{"\"\xff\"", ErrEncoding},
 		{"\"\xed\xa0\x80\"", ErrEncoding},
 		{strings.Repeat("[", 1<<20), ErrDepth},
+		{"[" + strings.Repeat("0,", MaxValues-1) + "0]", ErrTooMany},
 		{strings.Repeat(`{"a":`, MaxDepth+1) + "1" + strings.Repeat("}", MaxDepth+1), ErrDepth},
 	}
 	var d Document
@@ -75,6 +76,26 @@ func TestParseRefuses(t *testing.T) {
 		if err := d.Parse(test.text); !errors.Is(err, test.want) {
 			t.Errorf("Parse(%.40q) = %v, want %v", test.text, err, test.want)
 		}
+	}
+}
+
+// A pooled Document keeps neither what it read, of several texts as of one, nor the memory that a large text took.
+func TestForget(t *testing.T) {
+	var d Document
+	for _, text := range []string{`["canary","canary","canary","canary"]`, `{"canary":"\u0041"}`, `"canary"`, `["canary",`} {
+		_ = d.Parse(text)
+	}
+	d.Forget()
+	for _, n := range d.nodes[:cap(d.nodes)] {
+		if n.name != "" || n.text != "" {
+			t.Fatalf("a pooled document holds %q %q", n.name, n.text)
+		}
+	}
+	if err := d.Parse("[" + strings.Repeat("0,", MaxValues-2) + "0]"); err != nil {
+		t.Fatal("as many values as there may be:", err)
+	}
+	if d.Forget(); cap(d.nodes) > keptNodes {
+		t.Errorf("a pooled document keeps %d nodes", cap(d.nodes))
 	}
 }
 
