@@ -104,7 +104,7 @@ type SiteConfig struct {
 type DestinationConfig struct {
 	Name        string           `yaml:"name"`
 	Recipients  RecipientsConfig `yaml:"recipients"`
-	Interval    time.Duration    `yaml:"interval"`     // a batch is sealed at least this long after its first event; default 60s
+	Interval    time.Duration    `yaml:"interval"`     // a batch is sealed at most this long after its first event was received; default 60s
 	TargetBytes int64            `yaml:"target_bytes"` // default 32 MiB
 	MaxRows     int              `yaml:"max_rows"`     // default 500000
 }

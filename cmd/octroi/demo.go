@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/octroi/octroi/collector"
@@ -37,6 +38,8 @@ type demo struct {
 	dir      string
 	loader   string  // path of octroi-load
 	visitors float64 // a second; 0: no simulated shop
+	public   string  // listen addresses
+	private  string
 	out      io.Writer
 	gateway  *child
 	shop     *child
@@ -74,6 +77,17 @@ What one machine and one user cannot show: that the holders of the secrets are d
 	f.StringVar(&d.dir, "dir", "octroi-data", "folder that keeps everything")
 	f.StringVar(&d.loader, "octroi-load", "", "the octroi-load program (default: beside this one)")
 	f.Float64Var(&d.visitors, "visitors", 2, "simulated visitors a second; 0: none")
+	// For tests: the README and everybody's scripts name the addresses above.
+	f.StringVar(&d.public, "public", demoPublic, "")
+	f.StringVar(&d.private, "private", demoPrivate, "")
+	return hide(cmd, "public", "private")
+}
+
+// hide leaves flags out of the help.
+func hide(cmd *cobra.Command, names ...string) *cobra.Command {
+	for _, name := range names {
+		cmd.Flag(name).Hidden = true
+	}
 	return cmd
 }
 
@@ -81,11 +95,14 @@ func (d *demo) run(ctx context.Context) error {
 	if err := d.prepare(); err != nil {
 		return err
 	}
-	if err := d.start(ctx); err != nil {
-		return errors.Join(err, d.stop())
+	err := d.start(ctx)
+	if err == nil {
+		d.explain()
+		err = d.watch(ctx)
 	}
-	d.explain()
-	err := d.watch(ctx)
+	if ctx.Err() != nil {
+		err = nil // Ctrl-C, in whatever phase, is no failure
+	}
 	fmt.Fprintln(d.out, "\nstopping: the shop first, then the gateway ships what is spooled, then the loaders load it …")
 	err = errors.Join(err, d.stop())
 	if err == nil {
@@ -107,7 +124,7 @@ func (d *demo) prepare() error {
 	if _, err := os.Stat(d.loader); err != nil {
 		return fmt.Errorf("no octroi-load at %s: run `make build`, or name it with --octroi-load", d.loader)
 	}
-	for _, address := range []string{demoPublic, demoPrivate} {
+	for _, address := range []string{d.public, d.private} {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
 			return fmt.Errorf("%s is in use: stop what listens there (an older demo?) and try again", address)
@@ -118,7 +135,8 @@ func (d *demo) prepare() error {
 	}
 	if _, err := os.Stat(d.path(gatewayDir, "octroi.yaml")); errors.Is(err, os.ErrNotExist) {
 		p := initPlan{
-			dir: d.dir, class: "X25519", site: "shop", key: "demo", origins: []string{"http://127.0.0.1:8080", "http://localhost:8080"},
+			dir: d.dir, class: "X25519", site: "shop", key: "demo", origins: []string{"http://" + d.public, "http://localhost:8080"},
+			public: d.public, private: d.private,
 			jurisdiction: "FR", controller: "Octroi demo shop", destinations: demoDestinations, objects: "../objects",
 			interval: demoInterval,
 		}
@@ -183,7 +201,7 @@ func (d *demo) start(ctx context.Context) (err error) {
 		if json.Unmarshal(line, n) == nil {
 			d.shopLine.Store(n)
 		}
-	}, self, "shop", "--url", "http://"+demoPublic, "--key", "demo", "--visitors", fmt.Sprint(d.visitors), "--token-file", d.path(gatewayDir, "till.token"))
+	}, self, "shop", "--url", "http://"+d.public, "--key", "demo", "--visitors", fmt.Sprint(d.visitors), "--token-file", d.path(gatewayDir, "till.token"))
 	return err
 }
 
@@ -202,10 +220,10 @@ func (d *demo) awaitReady(ctx context.Context) error {
 			return ctx.Err()
 		case err := <-d.gateway.ended:
 			d.gateway.ended <- err
-			return fmt.Errorf("the gateway did not start; its last words are in %s", d.path(gatewayDir, "gateway.log"))
+			return fmt.Errorf("the gateway did not start: its last words are in %s", d.path(gatewayDir, "gateway.log"))
 		case <-time.After(100 * time.Millisecond):
 		}
-		resp, err := http.Get("http://" + demoPrivate + "/readyz")
+		resp, err := http.Get("http://" + d.private + "/readyz")
 		if err != nil {
 			continue
 		}
@@ -217,17 +235,22 @@ func (d *demo) awaitReady(ctx context.Context) error {
 	return fmt.Errorf("the gateway is not ready after 30 s; see %s", d.path(gatewayDir, "gateway.log"))
 }
 
-// watch prints the table until ctx ends or a process does.
+// watch prints the table until ctx ends or a process does: none of them ends by itself.
 func (d *demo) watch(ctx context.Context) error {
 	tick := time.NewTicker(demoRefresh)
 	defer tick.Stop()
+	check := time.NewTicker(demoRefresh / 10)
+	defer check.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case err := <-d.gateway.ended:
-			d.gateway.ended <- err
-			return fmt.Errorf("the gateway ended: see %s", d.path(gatewayDir, "gateway.log"))
+		case <-check.C:
+			for _, c := range append([]*child{d.gateway, d.shop}, d.loaders...) {
+				if c.hasEnded() {
+					return fmt.Errorf("%s has ended: its last words are in %s", c.name, c.log.Name())
+				}
+			}
 		case <-tick.C:
 			d.table()
 		}
@@ -298,8 +321,17 @@ func (c *child) stop(within time.Duration) error {
 	if err := c.cmd.Process.Signal(os.Interrupt); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stopping %s: %w", c.name, err)
 	}
-	return c.wait(within)
+	err := c.wait(within)
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGINT {
+			return nil // it had not begun, and so had nothing to stop
+		}
+	}
+	return err
 }
+
+// hasEnded says whether the process ended by itself; one that was never started did not.
+func (c *child) hasEnded() bool { return c != nil && len(c.ended) > 0 }
 
 func (c *child) wait(within time.Duration) error {
 	select {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -36,6 +37,8 @@ type initPlan struct {
 	destinations []string
 	objects      string // folder of the directory store
 	interval     string
+	public       string // listen addresses; empty: 127.0.0.1:8080 and :8081
+	private      string
 }
 
 func newInitCommand() *cobra.Command {
@@ -79,7 +82,7 @@ init never overwrites: in a folder that has an installation it changes nothing a
 	f.StringVar(&p.controller, "controller", "Example controller", "legal name of the controller (GDPR Art. 4(7))")
 	f.StringSliceVar(&p.destinations, "destination", []string{"warehouse", "accounting"}, "recipient of batches; repeat for more")
 	f.StringVar(&p.objects, "objects", "../objects", "folder of the directory store, relative to gateway/; S3 is set in octroi.yaml")
-	f.StringVar(&p.interval, "interval", "60s", "a batch is sealed at least this long after its first event")
+	f.StringVar(&p.interval, "interval", "60s", "a batch is sealed at most this long after its first event")
 	return cmd
 }
 
@@ -90,6 +93,9 @@ func (p *initPlan) create() error {
 			p.dir, filepath.Join(gateway, "octroi.yaml"))
 	}
 	keys := filepath.Join(gateway, "keys")
+	if _, err := os.Stat(keys); err == nil {
+		return fmt.Errorf("%s holds keys and no octroi.yaml: if an earlier init was cut off, remove %s and try again; otherwise put octroi.yaml back", gateway, p.dir)
+	}
 	if err := CreateKeys(keys); err != nil {
 		return err
 	}
@@ -225,8 +231,8 @@ controller: {{printf "%q" .Controller}}
 #   country: FR
 # policy_url: https://shop.example/privacy
 listen:
-  public: 127.0.0.1:8080  # put a TLS proxy before it; the cookie is Secure on anything but loopback
-  private: 127.0.0.1:8081 # DPO and data teams; never to the internet
+  public: {{.Public}}  # put a TLS proxy before it; the cookie is Secure on anything but loopback
+  private: {{.Private}} # DPO and data teams; never to the internet
 keys: keys
 state: state
 slots: slots/subjects.slots # keys of the subjects: keep it out of the backups of state
@@ -266,6 +272,7 @@ func (p *initPlan) writeConfig(path string, destinations []DestinationConfig) er
 	err := configTemplate.Execute(&b, map[string]any{
 		"Controller": p.controller, "Objects": p.objects, "Key": p.key, "Site": p.site, "Origins": p.origins,
 		"Jurisdiction": p.jurisdiction, "Destinations": destinations, "Interval": p.interval,
+		"Public": cmp.Or(p.public, demoPublic), "Private": cmp.Or(p.private, demoPrivate),
 	})
 	if err != nil {
 		return err

@@ -24,7 +24,7 @@ func (d *demo) status() (Status, error) {
 	if err != nil {
 		return s, err
 	}
-	req, err := http.NewRequest(http.MethodGet, "http://"+demoPrivate+"/v1/status", nil)
+	req, err := http.NewRequest(http.MethodGet, "http://"+d.private+"/v1/status", nil)
 	if err != nil {
 		return s, err
 	}
@@ -149,5 +149,5 @@ Try, in another terminal:
   %[4]s verify stream %[3]s/objects --destination warehouse --key %[3]s/dpo/signing.key.pub
 
 Ctrl-C stops it.
-`, demoPublic, demoPrivate, d.dir, os.Args[0])
+`, d.public, d.private, d.dir, os.Args[0])
 }
