@@ -273,13 +273,22 @@ func (g *gateway) run(ctx context.Context) error {
 	group.Go(func() error {
 		<-failed.Done()
 		g.log.Info("stopping: no new events, shipping what is spooled")
-		err := errors.Join(g.public.ShutdownWithTimeout(stopTimeout))
+		err := shutDown(g.public, public)
 		stopShipping()
-		err = errors.Join(err, noCancel(shippers.Wait()), g.flush(), g.private.ShutdownWithTimeout(stopTimeout))
+		err = errors.Join(err, noCancel(shippers.Wait()), g.flush(), shutDown(g.private, private))
 		stopWork()
 		return err
 	})
 	return noCancel(group.Wait())
+}
+
+// shutDown ends app and closes its listener: an app that was told to end before it began to serve knows of no listener, and would serve for ever.
+func shutDown(app *fiber.App, l net.Listener) error {
+	err := app.ShutdownWithTimeout(stopTimeout)
+	if closed := l.Close(); !errors.Is(closed, net.ErrClosed) { // as a rule the app has closed it
+		err = errors.Join(err, closed)
+	}
+	return err
 }
 
 // The bounds of a graceful stop.

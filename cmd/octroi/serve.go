@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -40,6 +41,9 @@ On a loopback address the cookie is "octroi-dev" without Secure, for development
 			}
 			boundMemory(c.Memory)
 			g, err := openGateway(cmd.Context(), c, k, log)
+			if cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
+				return nil // asked to stop while it was starting
+			}
 			if err != nil {
 				return err
 			}
