@@ -320,3 +320,32 @@ func TestNothingPrintsKeys(t *testing.T) {
 		}
 	}
 }
+
+// A Sealer's events open, each under a nonce of its own, whoever came before them in the same request.
+func TestSealerChangesSubjects(t *testing.T) {
+	g := openGate(t)
+	other := g.consentingDevice(t)
+	sealer, nonces := &pseudonymize.Sealer{None: spoolKey}, map[string]bool{}
+	for i, s := range []subject.Subject{g.visitor, g.visitor, other, g.visitor, other, other} {
+		if i == 4 {
+			sealer.Forget()
+		}
+		e := g.event(t, s, pseudonymize.Field{Name: "campaign", Text: fmt.Sprint("c", i)})
+		sealed, err := sealer.Seal(&e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sealed.Payload = bytes.Clone(sealed.Payload)
+		nonces[string(sealed.Payload[1:13])] = true
+		back, err := sealed.Open(g.subjects, spoolKey)
+		if err != nil || back.Device() != s.Slot() {
+			t.Fatalf("event %d: %v", i, err)
+		}
+		if row, _ := destination(t, "warehouse", "audience").Project(&back); row.Campaign != fmt.Sprint("c", i) {
+			t.Errorf("event %d became %q", i, row.Campaign)
+		}
+	}
+	if len(nonces) != 6 {
+		t.Errorf("%d nonces for 6 events", len(nonces))
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/octroi/octroi/pseudonymize/subject"
 )
@@ -40,12 +41,14 @@ type Sealer struct {
 	None []byte // the gateway's key for events without a subject, 32 bytes
 
 	device, person subject.Slot
-	aead           cipher.AEAD // of device and person; nil at first
-	plain          []byte
-	data           []byte // additional data
+	aead           cipher.AEAD     // of device and person; nil at first
+	nonce          [nonceSize]byte // random with each cipher, then counted up in its last 4 bytes
+	left           uint32          // events until they have all been used
+	plain, data    []byte
+	payload        []byte
 }
 
-// Seal encrypts the event; ErrNoGrants where it is the zero value.
+// Seal encrypts the event; ErrNoGrants where it is the zero value. The payload is valid until the next call.
 func (x *Sealer) Seal(e *Event) (Sealed, error) {
 	if !e.Valid() {
 		return Sealed{}, ErrNoGrants
@@ -54,18 +57,20 @@ func (x *Sealer) Seal(e *Event) (Sealed, error) {
 		Sequence: e.sequence, ReceivedMillis: e.received.UnixMilli(),
 		Device: e.device.Slot(), Person: e.person.Slot(),
 	}
-	if x.aead == nil || x.device != s.Device || x.person != s.Person {
+	if x.aead == nil || x.device != s.Device || x.person != s.Person || x.left == 0 {
 		aead, err := payloadCipher(e.device, e.person, x.None)
 		if err != nil {
 			return Sealed{}, fmt.Errorf("sealing event: %w", err)
 		}
-		x.aead, x.device, x.person = aead, s.Device, s.Person
+		x.aead, x.device, x.person, x.left = aead, s.Device, s.Person, math.MaxUint32
+		rand.Read(x.nonce[:])
 	}
+	x.left--
+	binary.BigEndian.PutUint32(x.nonce[8:], binary.BigEndian.Uint32(x.nonce[8:])+1)
 	x.plain, x.data = e.encode(x.plain[:0]), s.additional(x.data[:0])
-	out := make([]byte, 1+nonceSize, 1+nonceSize+len(x.plain)+x.aead.Overhead())
-	out[0] = sealedVersion
-	rand.Read(out[1:])
-	s.Payload = x.aead.Seal(out, out[1:], x.plain, x.data)
+	x.payload = append(append(x.payload[:0], sealedVersion), x.nonce[:]...)
+	x.payload = x.aead.Seal(x.payload, x.nonce[:], x.plain, x.data)
+	s.Payload = x.payload
 	return s, nil
 }
 
