@@ -6,10 +6,10 @@ import (
 )
 
 // Housekeeping intervals. A revocation is remembered for revocationMemory after it was made even when nothing spooled is older: an event
-// whose grants were checked before it may still be on its way into the spool.
+// whose grants were checked before it may still be on its way into the spool. One that is later than that is refused (503) and sent again.
 const (
 	houseInterval    = 2 * time.Second
-	revocationMemory = 15 * time.Minute
+	revocationMemory = time.Minute
 )
 
 // keepHouse releases what every destination has sealed, and forgets revocations that no spooled event can be older than.
@@ -42,14 +42,13 @@ func (g *gateway) lowWater() uint64 {
 	return low
 }
 
+// forget drops revocations up to sequence, or less where something spooled is older. The spool is barred first: what was checked before
+// cannot come in any more.
 func (g *gateway) forget(ctx context.Context, sequence uint64) error {
-	if least, ok := g.spool.LeastSequence(); ok {
-		sequence = min(sequence, least)
-	}
 	if sequence == 0 {
 		return nil
 	}
-	return g.ledger.ForgetRevocations(ctx, sequence)
+	return g.ledger.ForgetRevocations(ctx, g.spool.Bar(sequence))
 }
 
 // sequenceClock remembers what the revocation sequence was at past times.

@@ -53,3 +53,10 @@ func putHeaderCheck(b []byte) {
 func withCheck(b []byte) []byte {
 	return binary.LittleEndian.AppendUint32(slices.Clone(b), crc32.Checksum(b, castagnoli))
 }
+
+// LeastSequence is spooledLeast for a test that holds no lock.
+func (s *Spool) LeastSequence() (sequence uint64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.spooledLeast()
+}

@@ -166,16 +166,3 @@ func (s *Spool) Wait(ctx context.Context, position uint64) error {
 		}
 	}
 }
-
-// LeastSequence is a lower bound of the revocation sequences of what is still spooled; ok is false when nothing is.
-func (s *Spool) LeastSequence() (sequence uint64, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	head := s.head()
-	for _, g := range s.segments {
-		if g.length > 0 && g.end > head && (!ok || g.least < sequence) {
-			sequence, ok = g.least, true
-		}
-	}
-	return sequence, ok
-}

@@ -56,6 +56,8 @@ var (
 	ErrEvent = errors.New("not an admitted event")
 	// ErrTooLarge: the events of one Append exceed 32 MiB.
 	ErrTooLarge = errors.New("events are too large for one append")
+	// ErrStale: the events' grants were checked before revocations that Bar let be forgotten. Check them again.
+	ErrStale = errors.New("grants of the events are too old to be spooled")
 	// ErrInUse: another process, or another Spool, has the directory open.
 	ErrInUse = errors.New("spool is in use")
 )
@@ -123,6 +125,7 @@ type Spool struct {
 	figures  windowFigures
 	groups   uint64
 	cut      int64
+	floor    floor
 
 	sweeping   sync.Mutex   // guards the following; taken before mu
 	remembered []remembered // deleted segments whose indexes are kept for the window, oldest first
@@ -152,7 +155,7 @@ func (s *Spool) close() error {
 
 // Append makes the events durable, all or none, and says of each whether it was a duplicate of an earlier one by (site, id) within the
 // window, or in the same call. A duplicate is not stored again, and is not answered before the first copy is durable. It returns after
-// fsync. ErrEvent, ErrTooLarge, ErrClosed: nothing was stored. Any other error, ErrFull and ctx's included, means that nothing was promised,
+// fsync. ErrEvent, ErrTooLarge, ErrStale, ErrClosed: nothing was stored. Any other error, ErrFull and ctx's included, means that nothing was promised,
 // but a restart may find the events: send them again, and what was stored is a duplicate.
 func (s *Spool) Append(ctx context.Context, events []pseudonymize.Event) (duplicates []bool, err error) {
 	r := s.newRequest()

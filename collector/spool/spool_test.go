@@ -434,3 +434,54 @@ func TestLeastSequence(t *testing.T) {
 		t.Fatalf("after reopening: %d, %v", got, ok)
 	}
 }
+
+// What was checked before revocations that are forgotten by now never gets in, and what is in, or on its way in, keeps them remembered.
+func TestBar(t *testing.T) {
+	s := mustOpen(t, options(t.TempDir()))
+	put := func(id string, sequence uint64) error {
+		e := sample(id)
+		e.sealed.Sequence = sequence
+		_, err := s.put(t.Context(), e)
+		return err
+	}
+	if least := s.Bar(0); least != 0 {
+		t.Fatalf("bar 0 of an empty spool: %d", least)
+	}
+	if err := put("a", 5); err != nil {
+		t.Fatal(err)
+	}
+	if least := s.Bar(7); least != 5 {
+		t.Fatalf("with 5 spooled, revocations up to %d may be forgotten", least)
+	}
+	if err := put("b", 6); !errors.Is(err, ErrStale) {
+		t.Fatalf("6 came in below 7: %v", err)
+	}
+	if err := put("c", 7); err != nil {
+		t.Fatal(err)
+	}
+	if err := put("b", 8); err != nil { // refused was not stored: no duplicate
+		t.Fatal(err)
+	}
+	if err := s.Release(s.Tail()); err != nil {
+		t.Fatal(err)
+	}
+	if least := s.Bar(3); least != 7 {
+		t.Fatalf("the bar went down to %d", least)
+	}
+}
+
+// A group that the writer is busy with counts as let in under the bar of its beginning.
+func TestBarWhileWriting(t *testing.T) {
+	s := mustOpen(t, options(t.TempDir()))
+	if floor := s.letIn(); floor != 0 {
+		t.Fatal(floor)
+	}
+	s.Bar(4)
+	if least := s.Bar(9); least != 0 {
+		t.Fatalf("revocations up to %d may be forgotten while a group without bar is written", least)
+	}
+	s.letInDone()
+	if least := s.Bar(9); least != 9 {
+		t.Fatal(least)
+	}
+}

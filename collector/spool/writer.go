@@ -22,7 +22,9 @@ const (
 type request struct {
 	records    []byte
 	duplicates []bool // one for each record; the writer's until it answers
+	least      uint64 // of the records' revocation sequences
 	roll       bool
+	stale      bool       // least is below the floor: nothing of it is stored
 	done       chan error // holds one
 	fresh      bool       // one of its events is durable only if this group is
 }
@@ -43,6 +45,9 @@ func (s *Spool) recycle(r *request) {
 }
 
 func (r *request) add(e *pseudonymize.Sealed, h hash) {
+	if len(r.duplicates) == 0 || e.Sequence < r.least {
+		r.least = e.Sequence
+	}
 	r.records = appendRecord(r.records, e, h)
 	r.duplicates = append(r.duplicates, false)
 }
@@ -158,7 +163,9 @@ func (w *writer) run() {
 // commit makes a group durable with one write and one fsync, and answers it.
 func (w *writer) commit(group []*request) {
 	w.clock = max(w.clock, w.s.o.Now().UnixMilli())
-	h, roll := w.gather(group)
+	floor := w.s.letIn()
+	defer w.s.letInDone()
+	h, roll := w.gather(group, floor)
 	var err error
 	if roll {
 		err = w.roll()
@@ -183,22 +190,28 @@ func (w *writer) commit(group []*request) {
 	}
 	w.s.queue.answered(bytes)
 	for _, r := range group {
-		if r.fresh || r.roll {
+		switch {
+		case r.stale:
+			r.done <- ErrStale
+		case r.fresh || r.roll:
 			r.done <- err
-		} else {
+		default:
 			r.done <- nil // all of it was durable before
 		}
 	}
 }
 
-// gather copies the group's events into the block, without the duplicates. A duplicate of an event of the same group shares its fate.
-func (w *writer) gather(group []*request) (h block, roll bool) {
+// gather copies the group's events into the block, without the duplicates and without requests below the floor. A duplicate of an event of the same group shares its fate.
+func (w *writer) gather(group []*request, floor uint64) (h block, roll bool) {
 	w.window.expire(w.clock)
 	clear(w.fresh)
 	w.block = append(w.block[:0], make([]byte, blockHeader)...)
 	h = block{first: w.active.end, least: math.MaxUint64, written: w.clock}
 	for _, r := range group {
 		roll = roll || r.roll
+		if r.stale = !r.roll && r.least < floor; r.stale {
+			continue
+		}
 		rest := r.records
 		for i := range r.duplicates {
 			var one record
