@@ -21,8 +21,8 @@ const ReceiptGrid = 15 * time.Minute
 // Destination makes the rows of one destination. Two destinations share no pseudonym, event id, reference or receipt time.
 //
 //	pseudonym = HMAC(subject key, "pseudonym:" ‖ destination)[:16]
-//	event id  = HMAC(subject key, "event:" ‖ destination ‖ 0x00 ‖ site ‖ 0x00 ‖ id)[:16], of the device where there is one, else
-//	            of the person; without a subject HMAC(HMAC(export key, "event:" ‖ destination), site ‖ 0x00 ‖ id)[:16]
+//	event id  = HMAC(subject key, "event:" ‖ destination ‖ 0x00 ‖ site ‖ 0x00 ‖ id)[:16], of the device where a grant of the
+//	            row rests on it, else of the person; without a subject HMAC(HMAC(export key, "event:" ‖ destination), site ‖ 0x00 ‖ id)[:16]
 //	reference = AES-256(HMAC(export key, "reference:" ‖ destination), slot ‖ record (4 each, big endian) ‖ "octroi-1")
 type Destination struct {
 	name            string
@@ -103,13 +103,15 @@ func (d *Destination) Project(e *Event) (row Row, ok bool) {
 		ReceivedAt: d.receipt(e.received), Type: e.typ, Channel: e.channel, Stage: e.stage, Site: e.site, Policy: e.policy,
 		Grants: make([]RowGrant, 0, bits.OnesCount64(mask)),
 	}
-	personal, finest := false, time.Duration(-1)
+	var on rests
+	finest := time.Duration(-1)
 	for i := range e.grants {
 		g := &e.grants[i]
 		if mask&(1<<i) == 0 {
 			continue
 		}
-		personal = personal || g.slot != 0
+		on.device = on.device || g.slot != 0 && g.slot == e.device.Slot()
+		on.person = on.person || g.slot != 0 && g.slot == e.person.Slot()
 		if finest < 0 || g.precision < finest {
 			finest = g.precision
 		}
@@ -119,7 +121,7 @@ func (d *Destination) Project(e *Event) (row Row, ok bool) {
 	if e.moneyFor&mask != 0 {
 		row.Value = e.money
 	}
-	d.name16(&row, e, personal)
+	d.name16(&row, e, on)
 	row.fill(e.values, mask)
 	return row, true
 }
@@ -134,24 +136,28 @@ func (d *Destination) receives(e *Event) (mask uint64) {
 	return mask
 }
 
-// name16 sets the row's event id and, where one of its grants is a subject's, the pseudonyms.
-func (d *Destination) name16(row *Row, e *Event, personal bool) {
-	if !personal {
+// rests says whose records the grants of a row are.
+type rests struct{ device, person bool }
+
+// name16 sets the row's event id and the pseudonym of each subject that one of its grants rests on. A destination that only the device's consent
+// opens does not learn whose device it is: that would be a link, which has a purpose of its own.
+func (d *Destination) name16(row *Row, e *Event, on rests) {
+	if !on.device && !on.person {
 		id := derive(d.eventKey[:], e.site+"\x00"+e.id)
 		row.EventID = [16]byte(id[:16])
 		return
 	}
 	owner := e.device
-	if !owner.Exists() {
+	if !on.device {
 		owner = e.person
 	}
 	id := owner.Derive(d.eventUse + e.site + "\x00" + e.id)
 	row.EventID = [16]byte(id[:16])
-	if e.device.Exists() {
+	if on.device {
 		p := d.Pseudonym(e.device)
 		row.Device, row.DeviceSlot = &p, e.device.Slot()
 	}
-	if e.person.Exists() {
+	if on.person {
 		p := d.Pseudonym(e.person)
 		row.Person, row.PersonSlot = &p, e.person.Slot()
 	}

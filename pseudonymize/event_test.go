@@ -80,6 +80,16 @@ recipients: [{destination: %[2]s, name: Shop SA, country: FR, role: controller}]
 	p, err := policies.Load(fstest.MapFS{
 		"audience.yaml": purpose("audience", "warehouse", "url_path", ", value: keep"),
 		"quality.yaml":  purpose("quality", "lab", "keep", ""),
+		"service.yaml": {Data: []byte(`purpose: service
+version: 1
+basis: contract
+title: {en: Order}
+notice: {url: "https://shop.example/privacy", text: {en: "We need it for your order."}}
+retention: P5Y
+event_types: [purchase]
+fields: {value: keep}
+recipients: [{destination: accounting, name: Shop SA, country: FR, role: controller}]
+`)},
 		"events.yaml": {Data: []byte(`event_types:
   page_view: {channel: web, stage: awareness}
   purchase: {channel: web, stage: purchase}
@@ -187,6 +197,55 @@ func TestEachDestinationSeesItsPurposesOnly(t *testing.T) {
 	}
 	if _, _, err := lab.Resolve(w.Grants[0].Ref); !errors.Is(err, pseudonymize.ErrReference) {
 		t.Errorf("another destination resolves the reference: %v", err)
+	}
+}
+
+// A destination sees the pseudonyms of those whose grants open it, and no others: one that the device's consent opens does not learn whose device
+// it is, nor one that a person's contract opens which device the person has.
+func TestDestinationsLearnNoLink(t *testing.T) {
+	g := openGate(t)
+	card, err := subject.Normalise("loyalty", "4711", "FR")
+	if err != nil {
+		t.Fatal(err)
+	}
+	person, err := g.ledger.Declare(context.Background(), consent.Declaration{
+		Site: consent.Site{Name: "shop"}, Persons: []subject.Identifier{card}, Purposes: []string{"service"}, Entity: "till",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	typ, _ := g.policy.EventType("purchase")
+	now := time.Now().Add(time.Second)
+	grants, refusal, err := g.ledger.Check(&consent.Query{Type: typ, Device: g.visitor, Person: person, Time: now, Received: now, Imported: true})
+	if err != nil || len(grants.List()) != 3 {
+		t.Fatal(len(grants.List()), refusal, err)
+	}
+	e, err := pseudonymize.Apply(&grants, &pseudonymize.Touchpoint{ID: "e1", Site: "shop", Time: now, Received: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		purposes       []string
+		device, person bool
+	}{{[]string{"audience"}, true, false}, {[]string{"service"}, false, true}, {[]string{"audience", "service"}, true, true}} {
+		d, err := pseudonymize.NewDestination("d", test.purposes, bytes.Repeat([]byte{9}, 32))
+		if err != nil {
+			t.Fatal(err)
+		}
+		row, ok := d.Project(&e)
+		if !ok || (row.Device != nil) != test.device || (row.Person != nil) != test.person ||
+			(row.DeviceSlot != 0) != test.device || (row.PersonSlot != 0) != test.person {
+			t.Errorf("%v: device %v in slot %d, person %v in slot %d", test.purposes, row.Device, row.DeviceSlot, row.Person, row.PersonSlot)
+		}
+	}
+	// What a withdrawal strips, it strips of its pseudonym too.
+	kept, ok := e.Without(func(slot subject.Slot, _ string, _ uint64) bool { return slot == g.visitor.Slot() })
+	d, err := pseudonymize.NewDestination("d", []string{"audience", "service"}, bytes.Repeat([]byte{9}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if row, sees := d.Project(&kept); !ok || !sees || row.Device != nil || row.Person == nil {
+		t.Errorf("after the device's withdrawal its pseudonym is still there: %v", row.Device)
 	}
 }
 
