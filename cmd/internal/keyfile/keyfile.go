@@ -87,7 +87,7 @@ func ReadPublic(path, kind string) (ed25519.PublicKey, error) {
 }
 
 func read(path, kind string) ([]byte, error) {
-	b, err := os.ReadFile(path)
+	b, err := readFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w (kind %s)", path, ErrMissing, kind)
 	}
@@ -103,4 +103,19 @@ func read(path, kind string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", path, ErrMalformed)
 	}
 	return key, nil
+}
+
+// maxBytes bounds a key file; one line of ours has about 80.
+const maxBytes = 4096
+
+// readFile reads a plain file: a pipe would wait for ever, a device never end.
+func readFile(path string) ([]byte, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !fi.Mode().IsRegular() || fi.Size() > maxBytes {
+		return nil, fmt.Errorf("%s: %w: not a plain file of one line", path, ErrMalformed)
+	}
+	return os.ReadFile(path)
 }
