@@ -80,7 +80,11 @@ func (s *Shipper) publishOne(ctx context.Context) error {
 	key := EntryKey(s.o.Name, s.o.Node, number)
 	attempt, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
-	if _, err := s.o.Objects.Put(attempt, key, strings.NewReader(entry.Signed), int64(len(entry.Signed)), sum); err != nil {
+	_, err = s.o.Objects.Put(attempt, key, strings.NewReader(entry.Signed), int64(len(entry.Signed)), sum)
+	if errors.Is(err, ErrExists) {
+		err = fmt.Errorf("%w: %s: somebody else wrote it, then remove it; or the state is an older copy than the store, then see README, \"Restore\"", err, key)
+	}
+	if err != nil {
 		return fmt.Errorf("publishing stream entry %d: %w", number, err)
 	}
 	// Crash here: the entry is published and nobody knows. The next start puts the same text again, which is a success.

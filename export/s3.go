@@ -47,8 +47,8 @@ func OpenS3(o S3Options) (*S3, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening S3: %w", err)
 	}
-	secret, err := readCredentials(o.Credentials)
-	if err != nil {
+	secret := &credentialsFile{path: o.Credentials}
+	if _, err := secret.Retrieve(); err != nil {
 		return nil, fmt.Errorf("opening S3: %w", err)
 	}
 	if o.Region == "" {
@@ -62,13 +62,44 @@ func OpenS3(o S3Options) (*S3, error) {
 		return nil, fmt.Errorf("opening S3: %w", err)
 	}
 	client, err := minio.New(host, &minio.Options{
-		Creds: credentials.NewStatic(secret.id, secret.key, secret.token, credentials.SignatureV4), Secure: secure, Region: o.Region,
+		Creds: credentials.New(secret), Secure: secure, Region: o.Region,
 		Transport: transport, MaxRetries: 1,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("opening S3: %w: endpoint %q is not usable", ErrRefused, o.Endpoint)
 	}
 	return &S3{core: minio.Core{Client: client}, bucket: o.Bucket, timeout: o.Timeout, slowest: 64 << 10}, nil
+}
+
+// credentialsFile reads the credentials again when their file has changed: session tokens expire, keys are rotated, and neither needs a
+// restart. It is minio-go's credentials.Provider, called under its lock.
+type credentialsFile struct {
+	path string
+	read time.Time // the file's time when it was read
+}
+
+func (f *credentialsFile) Retrieve() (credentials.Value, error) {
+	about, err := os.Stat(f.path)
+	if err != nil {
+		return credentials.Value{}, fmt.Errorf("%w: credentials file: %w", ErrRefused, err)
+	}
+	secret, err := readCredentials(f.path)
+	if err != nil {
+		return credentials.Value{}, err
+	}
+	f.read = about.ModTime() // of before: a change in between is read next time
+	return credentials.Value{
+		AccessKeyID: secret.id, SecretAccessKey: secret.key, SessionToken: secret.token, SignerType: credentials.SignatureV4,
+	}, nil
+}
+
+func (f *credentialsFile) RetrieveWithCredContext(*credentials.CredContext) (credentials.Value, error) {
+	return f.Retrieve()
+}
+
+func (f *credentialsFile) IsExpired() bool {
+	about, err := os.Stat(f.path)
+	return err != nil || !about.ModTime().Equal(f.read)
 }
 
 func parseEndpoint(text string) (host string, secure bool, err error) {
@@ -293,6 +324,7 @@ var s3Hints = map[string]string{
 	"PermanentRedirect":            "the bucket is elsewhere: correct endpoint and region",
 	"NoSuchBucket":                 "there is no such bucket: create it, with versioning on, or correct its name",
 	"InvalidBucketName":            "the bucket's name is not one: correct it",
+	"NotImplemented":               "the server cannot do what is needed: a PUT with If-None-Match, and versions (Amazon S3, MinIO, Ceph, versitygw can)",
 	"EntityTooLarge":               "the server takes no object of this size in one PUT: lower the batch size",
 }
 
@@ -302,7 +334,7 @@ func (s *S3) sort(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if errors.Is(err, ErrUnavailable) {
+	if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrRefused) { // ours: no answer in time, the credentials file
 		return err
 	}
 	var answer minio.ErrorResponse

@@ -75,6 +75,7 @@ func TestS3PutFaults(t *testing.T) {
 		"403":          {s3test.Fault{Status: 403, Code: "AccessDenied"}, export.ErrRefused, "grant these credentials"},
 		"404":          {s3test.Fault{Status: 404, Code: "NoSuchBucket"}, export.ErrRefused, "create it"},
 		"clock":        {s3test.Fault{Status: 403, Code: "RequestTimeTooSkewed"}, export.ErrRefused, "clock"},
+		"501":          {s3test.Fault{Status: 501, Code: "NotImplemented"}, export.ErrRefused, "If-None-Match"},
 		"expired":      {s3test.Fault{Status: 400, Code: "ExpiredToken"}, export.ErrRefused, "renew"},
 		"slow":         {s3test.Fault{Delay: 1500 * time.Millisecond}, export.ErrUnavailable, "no answer in time"},
 		"strange code": {s3test.Fault{Status: 400, Code: "SECRET in a code"}, export.ErrRefused, "(no code)"},
@@ -97,6 +98,28 @@ func TestS3PutFaults(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Credentials that expired or were rotated are written into their file, and are used without a restart.
+func TestS3CredentialsRenewed(t *testing.T) {
+	server := s3test.Start(t)
+	right, err := os.ReadFile(server.Credentials)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.WriteCredentials("octroi-test", "SECRET that has expired")
+	store := s3test.Open(t, server.Options())
+	_, err = put(t, store, "w/one", "text")
+	refusedBy(t, err, export.ErrRefused, "aws_secret_access_key")
+	if err := os.Remove(server.Credentials); err != nil {
+		t.Fatal(err)
+	}
+	_, err = put(t, store, "w/one", "text")
+	refusedBy(t, err, export.ErrRefused, "credentials file")
+	if err := os.WriteFile(server.Credentials, right, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, store, "w/one", "text")
 }
 
 func TestS3GetFaults(t *testing.T) {
