@@ -31,7 +31,7 @@ func (s *settings) flags(c *cobra.Command) {
 	f.StringVar(&s.from, "from", "", "folder of objects, or s3://bucket")
 	f.StringVar(&s.destination, "destination", "", "name of the destination, as the gateway's configuration has it")
 	f.StringVar(&s.identity, "identity", "", "file of the destination's age identity (W)")
-	f.StringVar(&s.gatewayKey, "gateway-key", "", "file of the gateway's public signing key (signing.pub)")
+	f.StringVar(&s.gatewayKey, "gateway-key", "", "file of the gateway's public signing key (signing.key.pub)")
 	f.StringVar(&s.into, "into", "", "folder to load into; it is created where it is missing")
 	f.StringVar(&s.format, "format", load.Parquet, load.Parquet+" or "+load.NDJSON+"; fixed by a folder's first load")
 	f.StringVar(&s.endpoint, "s3-endpoint", "", "https://host[:port] of the S3 server")
@@ -46,7 +46,7 @@ func onceCommand() *cobra.Command {
 	var s settings
 	c := &cobra.Command{
 		Use: "once", Short: "load what the stream has, then end", Args: noArguments,
-		Example: "  octroi-load once --from octroi-data/objects --destination warehouse --identity w.identity --gateway-key signing.pub --into loaded",
+		Example: "  octroi-load once --from octroi-data/objects --destination warehouse --identity w.identity --gateway-key signing.key.pub --into loaded",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return s.run(c, func(ctx context.Context, l *load.Loader, p *progress) error {
 				done, err := l.Once(ctx)
@@ -65,7 +65,7 @@ func followCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "follow", Short: "load what the stream has and what comes, until it is stopped", Args: noArguments,
 		Example: "  octroi-load follow --from s3://octroi-batches --s3-endpoint https://s3.eu-west-3.amazonaws.com --s3-region eu-west-3 \\\n" +
-			"      --s3-credentials w.aws --destination warehouse --identity w.identity --gateway-key signing.pub --into loaded",
+			"      --s3-credentials w.aws --destination warehouse --identity w.identity --gateway-key signing.key.pub --into loaded",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return s.run(c, func(ctx context.Context, l *load.Loader, p *progress) error {
 				err := l.Follow(ctx)

@@ -38,13 +38,13 @@ Examples:
   load what there is, from a folder of objects:
 
   $ octroi-load once --from octroi-data/objects --destination warehouse \
-      --identity warehouse.identity --gateway-key signing.pub --into loaded
+      --identity warehouse.identity --gateway-key signing.key.pub --into loaded
   loaded 3 batches: 1204 events, 0 known before, into loaded
 
   follow a bucket:
 
   $ octroi-load follow --from s3://octroi-batches --s3-endpoint https://s3.eu-west-3.amazonaws.com --s3-region eu-west-3 \
-      --s3-credentials warehouse.aws --destination warehouse --identity warehouse.identity --gateway-key signing.pub --into loaded
+      --s3-credentials warehouse.aws --destination warehouse --identity warehouse.identity --gateway-key signing.key.pub --into loaded
 
   see how far it is:
 

@@ -51,7 +51,7 @@ func nextStep(err error) string {
 		is   error
 		step string
 	}{
-		{export.ErrSignature, "check that --gateway-key is the gateway's signing.pub; if it is, somebody else wrote this entry: tell the gateway's operator"},
+		{export.ErrSignature, "check that --gateway-key is the gateway's signing.key.pub; if it is, somebody else wrote this entry: tell the gateway's operator"},
 		{export.ErrChain, "entries were replaced or reordered: have the gateway's operator run octroi verify stream, then restore them"},
 		{export.ErrGap, "have the gateway's operator restore the entry, then run octroi-load again"},
 		{export.ErrEntry, "update octroi-load if the gateway is newer; else have the gateway's operator restore the entry"},
