@@ -4,18 +4,16 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/octroi/octroi/collector"
 	"github.com/octroi/octroi/consent"
 	"github.com/octroi/octroi/export"
-	"github.com/octroi/octroi/policies"
 )
 
 // Config is the gateway's configuration, octroi.yaml. Paths are relative to the file's folder; secrets are named by file, never written
@@ -119,8 +117,6 @@ type RecipientsConfig struct {
 // maxConfigBytes bounds octroi.yaml.
 const maxConfigBytes = 1 << 20
 
-var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,39}$`)
-
 // ReadConfig reads and checks octroi.yaml. The error names the line or the key, and what would be right.
 func ReadConfig(path string) (*Config, error) {
 	b, err := os.ReadFile(path)
@@ -133,9 +129,9 @@ func ReadConfig(path string) (*Config, error) {
 	if len(b) > maxConfigBytes {
 		return nil, fmt.Errorf("%s: larger than %d bytes", path, maxConfigBytes)
 	}
-	c := new(Config)
-	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict(), yaml.CustomUnmarshaler(unmarshalPrefix)).Decode(c); err != nil {
-		return nil, fmt.Errorf("%s: %s", path, yaml.FormatError(err, false, true))
+	c, err := decodeConfig(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -144,6 +140,27 @@ func ReadConfig(path string) (*Config, error) {
 	c.dir = filepath.Dir(abs)
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// decodeConfig reads the one document of a configuration.
+func decodeConfig(b []byte) (c *Config, err error) {
+	defer func() {
+		if recover() != nil { // the parser has panicked on malformed input before
+			c, err = nil, errors.New("cannot be read as YAML")
+		}
+	}()
+	c = new(Config)
+	d := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict(), yaml.CustomUnmarshaler(unmarshalPrefix))
+	switch err := d.Decode(c); {
+	case errors.Is(err, io.EOF):
+		return nil, errors.New("is empty: `octroi init` writes one to begin with")
+	case err != nil:
+		return nil, errors.New(yaml.FormatError(err, false, true))
+	}
+	if err := d.Decode(new(any)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("holds a second document, which nobody would read: write one")
 	}
 	return c, nil
 }
@@ -162,88 +179,8 @@ func (c *Config) path(p string) string {
 	return filepath.Join(c.dir, p)
 }
 
-// check reports everything that is wrong at once.
-func (c *Config) check() error {
-	var wrong []error
-	bad := func(key, format string, args ...any) {
-		wrong = append(wrong, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
-	}
-	if !namePattern.MatchString(c.Node) {
-		bad("node", "lower-case letters, digits and dashes, at most 40")
-	}
-	for key, v := range map[string]string{
-		"keys": c.Keys, "state": c.State, "slots": c.Slots, "policies": c.Policies, "spool.dir": c.Spool.Dir,
-		"outbox.dir": c.Outbox.Dir, "controller": c.Controller,
-	} {
-		if v == "" {
-			bad(key, "is missing")
-		}
-	}
-	for key, v := range map[string]string{"listen.public": c.Listen.Public, "listen.private": c.Listen.Private} {
-		if _, _, err := net.SplitHostPort(v); err != nil {
-			bad(key, "want host:port, such as 127.0.0.1:8080")
-		}
-	}
-	if (c.Objects.Directory == "") == (c.Objects.S3 == nil) {
-		bad("objects", "name exactly one of directory and s3")
-	}
-	c.checkSites(bad)
-	c.checkDestinations(bad)
-	return errors.Join(wrong...)
-}
-
-func (c *Config) checkSites(bad func(key, format string, args ...any)) {
-	if len(c.Sites) == 0 {
-		bad("sites", "name at least one site")
-	}
-	keys, names := map[string]bool{}, map[string]bool{}
-	for i, s := range c.Sites {
-		at := fmt.Sprintf("sites[%d]", i)
-		if s.Key == "" || keys[s.Key] {
-			bad(at+".key", "is missing or used twice")
-		}
-		if !namePattern.MatchString(s.Name) || names[s.Name] {
-			bad(at+".name", "lower-case letters, digits and dashes, at most 40, each name once")
-		}
-		if len(s.Jurisdiction) != 2 || len(s.Region) != 2 {
-			bad(at, "jurisdiction and region are ISO 3166-1 alpha-2 codes, such as FR")
-		}
-		if s.Language == "" {
-			bad(at+".language", "is missing, such as fr")
-		}
-		if _, err := parseTooOld(s.TooOld); err != nil {
-			bad(at+".too_old", "want an ISO 8601 period such as P7D")
-		}
-		keys[s.Key], names[s.Name] = true, true
-	}
-}
-
-func (c *Config) checkDestinations(bad func(key, format string, args ...any)) {
-	if len(c.Destinations) == 0 {
-		bad("destinations", "name at least one destination")
-	}
-	names := map[string]bool{}
-	for i, d := range c.Destinations {
-		at := fmt.Sprintf("destinations[%d]", i)
-		if !namePattern.MatchString(d.Name) || names[d.Name] {
-			bad(at+".name", "lower-case letters, digits and dashes, at most 40, each name once")
-		}
-		names[d.Name] = true
-		if _, err := d.Recipients.parse(); err != nil {
-			bad(at+".recipients", "%s", err)
-		}
-	}
-}
-
 func (r RecipientsConfig) parse() (export.Recipients, error) {
 	return export.ParseRecipients(r.Destination, r.Custodian, r.Recovery)
-}
-
-func parseTooOld(text string) (policies.Period, error) {
-	if text == "" {
-		return policies.Period{}, nil
-	}
-	return policies.ParsePeriod(text)
 }
 
 // s3 are the options of the bucket, paths resolved.
