@@ -60,21 +60,36 @@ func (x *Index) Batch(id BatchID) (row BatchRow, err error) {
 
 // writeIndex makes the index rows of a draft durable, some at a time.
 func (s *Shipper) writeIndex(ctx context.Context, d *draft) error {
+	return s.changeIndex(ctx, d, fmt.Errorf("%w: it was destroyed", errRevoked), func(t *state.Txn, key []byte) { t.Set(key, []byte{}) })
+}
+
+// dropIndex deletes the index rows of a draft that is given up: many withdrawals must not make state grow. Rows of a subject that was
+// destroyed meanwhile stay, and lead nowhere, as do those that a crash left.
+func (s *Shipper) dropIndex(ctx context.Context, d *draft) error {
+	return s.changeIndex(ctx, d, nil, func(t *state.Txn, key []byte) { t.Delete(key) })
+}
+
+// changeIndex goes through the index rows of a draft. A subject that was destroyed ends it with the error destroyed, or is passed over where
+// that is nil.
+func (s *Shipper) changeIndex(ctx context.Context, d *draft, destroyed error, change func(t *state.Txn, key []byte)) error {
 	for slots := range slices.Chunk(d.holds.slots(), indexChunk) {
-		keys := make([][]byte, len(slots))
-		for i, slot := range slots {
+		keys := make([][]byte, 0, len(slots))
+		for _, slot := range slots {
 			sub, err := s.o.Subjects.BySlot(slot)
 			if errors.Is(err, subject.ErrShredded) {
-				return fmt.Errorf("%w: it was destroyed", errRevoked)
+				if destroyed != nil {
+					return destroyed
+				}
+				continue
 			}
 			if err != nil {
 				return fmt.Errorf("indexing batch: %w", err)
 			}
-			keys[i] = sub.RowKey(indexTable, d.id[:])
+			keys = append(keys, sub.RowKey(indexTable, d.id[:]))
 		}
 		err := s.o.State.Update(ctx, func(t *state.Txn) error {
 			for _, k := range keys {
-				t.Set(k, []byte{})
+				change(t, k)
 			}
 			return nil
 		})

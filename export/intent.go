@@ -68,6 +68,9 @@ func (s *Shipper) sealOne(ctx context.Context, upTo uint64) (moved bool, err err
 		if err := d.parcel.abandon(); err != nil {
 			return false, fmt.Errorf("deleting a revoked draft: %w", err)
 		}
+		if err := s.dropIndex(ctx, d); err != nil {
+			return false, fmt.Errorf("deleting a revoked draft: %w", err)
+		}
 		s.count(func(st *ShipperStats) { st.Regated++ })
 		limit = max(1, d.rows/2)
 	}

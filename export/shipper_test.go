@@ -243,6 +243,13 @@ func TestRevokedBetweenRegateAndIntent(t *testing.T) {
 	if st := s.Stats(); st.Regated != 1 || st.Dropped != 5 {
 		t.Errorf("%+v", st)
 	}
+	rows := 0
+	err := w.state.View(func(r state.Reader) error {
+		return r.Scan([]byte(indexTable), func(_, _ []byte) error { rows++; return nil })
+	})
+	if err != nil || rows != 1 { // of the one device in the one batch
+		t.Errorf("%d rows of the index, %v: the draft that was given up left some", rows, err)
+	}
 }
 
 // TestShreddedBetweenRegateAndIntent: the same for a subject that is erased.
