@@ -52,7 +52,7 @@ like that, the log proves that it is consistent in itself, and no more.`,
 			}
 			defer resp.Body.Close()
 			if resp.StatusCode != http.StatusOK {
-				return fmt.Errorf("the gateway answered %s: the token needs the scope admin", resp.Status)
+				return fmt.Errorf("the gateway answered %s: it must be its private listener, and the token have the scope admin", resp.Status)
 			}
 			n, err := unpack(io.LimitReader(resp.Body, maxLogBytes), out)
 			if err != nil {

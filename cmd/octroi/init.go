@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/template"
+	"time"
 
 	"github.com/octroi/octroi/cmd/internal/keyfile"
 	"github.com/octroi/octroi/export"
@@ -65,6 +67,9 @@ init never overwrites: in a folder that has an installation it changes nothing a
 			if p.key == "" {
 				p.key = p.site
 			}
+			if err := p.check(); err != nil {
+				return usageError{err}
+			}
 			if err := p.create(); err != nil {
 				return err
 			}
@@ -84,6 +89,38 @@ init never overwrites: in a folder that has an installation it changes nothing a
 	f.StringVar(&p.objects, "objects", "../objects", "folder of the directory store, relative to gateway/; S3 is set in octroi.yaml")
 	f.StringVar(&p.interval, "interval", "60s", "a batch is sealed at most this long after its first event")
 	return cmd
+}
+
+// check finds what would make a configuration that does not load, before anything is written: a half-made installation is in the way of the next
+// attempt.
+func (p *initPlan) check() error {
+	wrong := new(problems)
+	if p.class != "X25519" && p.class != "hybrid" {
+		wrong.add("--class", "%q is neither X25519 nor hybrid", p.class)
+	}
+	interval, err := time.ParseDuration(p.interval)
+	if err != nil || interval < minInterval || interval > maxInterval {
+		wrong.add("--interval", "want a time from %s to %s, such as 60s", minInterval, maxInterval)
+	}
+	if p.controller == "" {
+		wrong.add("--controller", "is missing")
+	}
+	if strings.ContainsAny(p.objects, "\n#:'\"{}[],&*!|>%@`") || strings.TrimSpace(p.objects) != p.objects || p.objects == "" {
+		wrong.add("--objects", "want a plain path; any other can be written into octroi.yaml afterwards")
+	}
+	c := Config{Sites: []SiteConfig{{Key: p.key, Name: p.site, Origins: p.origins, Region: p.jurisdiction, Jurisdiction: p.jurisdiction, Language: "fr"}}}
+	c.checkSites(wrong)
+	names := map[string]bool{}
+	for _, name := range p.destinations {
+		if !namePattern.MatchString(name) || names[name] {
+			wrong.add("--destination", "%q: lower-case letters, digits and dashes, at most 40, each name once", name)
+		}
+		names[name] = true
+	}
+	if len(names) == 0 {
+		wrong.add("--destination", "name at least one")
+	}
+	return errors.Join(*wrong...)
 }
 
 func (p *initPlan) create() error {

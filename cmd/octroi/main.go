@@ -41,17 +41,43 @@ Begin with "octroi demo": it runs everything on this machine, with a simulated s
   octroi init --dir /srv/octroi --site shop     a real installation
   octroi check --config gateway/octroi.yaml     is the configuration right, and what does it do
   octroi serve --config gateway/octroi.yaml     run the gateway
-  octroi token --scope events:write             a token for a back-end
+  octroi token --name till --scope events:write a token for a back-end
   octroi verify log DIR --key log.key.pub       check the evidence offline`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Args:          noSuchCommand,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
 	root.AddCommand(newInitCommand(), newServeCommand(), newCheckCommand(), newTokenCommand(), newVerifyCommand(), newEvidenceCommand(),
 		newDemoCommand(), newShopCommand())
+	hint(root)
 	return root
+}
+
+// noSuchCommand refuses what stands in the place of a subcommand.
+func noSuchCommand(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unknown command %q", args[0])
+	}
+	return nil
+}
+
+// hint makes of a wrong argument of cmd, and of all below it, a usage error that says where to read on.
+func hint(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
+			}
+			return nil
+		}
+	}
+	for _, c := range cmd.Commands() {
+		hint(c)
+	}
 }
 
 // usageError is a wrong command line.

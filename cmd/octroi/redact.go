@@ -11,14 +11,14 @@ import (
 // loggable are the attributes that may be logged. Any other is redacted: a new attribute is named here, by someone who has asked what it can
 // hold, or its value never reaches a log (architecture.md invariant 3; the handler fails closed).
 var loggable = map[string]bool{
-	"address": true, "attempt": true, "batch": true, "batches": true, "bytes": true, "component": true, "count": true, "delay": true,
+	"address": true, "alarm": true, "attempt": true, "batch": true, "batches": true, "bytes": true, "component": true, "count": true, "delay": true,
 	"destination": true, "duration": true, "entry": true, "error": true, "event_type": true, "file": true, "format": true, "from": true,
 	"generation": true, "hour": true, "incident": true, "key": true, "listener": true, "method": true, "node": true, "number": true,
 	"object": true, "policy": true, "position": true, "purpose": true, "reason": true, "route": true, "rows": true, "sequence": true,
 	"size": true, "skipped": true, "state": true, "status": true, "step": true, "stream": true, "to": true, "version": true, "waiting": true,
 }
 
-// personal is text that looks like personal data or a secret, wherever it stands: e-mail, IP addresses, tokens, long random text.
+// personal is text that looks like personal data or a secret, wherever it stands: e-mail, IP addresses, tokens, keys, phone numbers.
 var personal = regexp.MustCompile(`(?i)[^\s@"']+@[^\s@"']+|` + // e-mail
 	`\b(?:\d{1,3}\.){3}\d{1,3}\b|` + // IPv4
 	`\b(?:[0-9a-f]{1,4}:){2,7}(?::?[0-9a-f]{1,4}){1,7}\b|::[0-9a-f:]+|` + // IPv6
@@ -26,6 +26,9 @@ var personal = regexp.MustCompile(`(?i)[^\s@"']+@[^\s@"']+|` + // e-mail
 	`AGE-SECRET-KEY-[A-Z0-9-]+|` +
 	`octroi-[a-z]+-v1:\S+|` +
 	`\+\d{8,15}`) // phone
+
+// word is what may be random text: a device's credential, a pseudonym, a subject's id. random decides.
+var word = regexp.MustCompile(`[A-Za-z0-9_-]{20,}`)
 
 const redacted = "[redacted]"
 
@@ -91,12 +94,41 @@ func redactAttr(a slog.Attr) slog.Attr {
 	return slog.String(a.Key, redacted)
 }
 
-// scrubAddress lets the gateway's own listen addresses through; everything else is scrubbed.
+// scrubAddress lets the gateway's own listen addresses through, and names of objects and files; everything else is scrubbed.
 func scrubAddress(key, text string) string {
-	if key == "address" {
+	switch key {
+	case "address":
 		return text
+	case "object", "file", "policy":
+		return personal.ReplaceAllString(text, redacted)
 	}
 	return scrub(text)
 }
 
-func scrub(text string) string { return personal.ReplaceAllString(text, redacted) }
+func scrub(text string) string {
+	return word.ReplaceAllStringFunc(personal.ReplaceAllString(text, redacted), func(w string) string {
+		if random(w) {
+			return redacted
+		}
+		return w
+	})
+}
+
+// random says whether a long word is one that nobody thought of: base64 has letters of both cases and digits, hex of 16 bytes and more is nothing
+// but digits and a to f. A UUID is let through: events have none of ours in them, batches and incidents have.
+func random(w string) bool {
+	var upper, lower, digit, other bool
+	for i := range len(w) {
+		switch c := w[i]; {
+		case '0' <= c && c <= '9':
+			digit = true
+		case 'a' <= c && c <= 'z':
+			lower, other = true, other || c > 'f'
+		case 'A' <= c && c <= 'Z':
+			upper, other = true, other || c > 'F'
+		default:
+			other = true
+		}
+	}
+	return upper && lower && digit || len(w) >= 32 && !other
+}

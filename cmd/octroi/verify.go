@@ -26,6 +26,10 @@ changed, removed, added or reordered; the message says which.`,
 		Example: `  octroi verify log log-2026-11-21 --key dpo/log.key.pub
   octroi verify record proof.json --key dpo/log.key.pub --signing-key dpo/signing.key.pub
   octroi verify stream octroi-data/objects --destination warehouse --key dpo/signing.key.pub --log log-2026-11-21 --log-key dpo/log.key.pub`,
+		Args: noSuchCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { // never exit 0 with nothing verified
+			return usageError{fmt.Errorf("say what to verify: log, record or stream; see `%s --help`", cmd.CommandPath())}
+		},
 	}
 	cmd.AddCommand(newVerifyLogCommand(), newVerifyRecordCommand(), newVerifyStreamCommand())
 	return cmd
@@ -196,6 +200,9 @@ seen. Download the log first and copy the bucket then: a batch that was sealed a
 			r, err := export.VerifyStream(os.DirFS(args[0]), check)
 			if err != nil {
 				return evidenceError{fmt.Errorf("the stream does not hold: %w", err)}
+			}
+			if r.Entries == 0 {
+				return evidenceError{fmt.Errorf("the stream to %q has no entry: nothing was verified", destination)}
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "the stream holds: %d entries to %s, %d rows, %d objects\n", r.Entries, destination, r.Rows, r.Objects)
 			return err
