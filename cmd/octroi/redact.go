@@ -11,11 +11,11 @@ import (
 // loggable are the attributes that may be logged. Any other is redacted: a new attribute is named here, by someone who has asked what it can
 // hold, or its value never reaches a log (architecture.md invariant 3; the handler fails closed).
 var loggable = map[string]bool{
-	"address": true, "alarm": true, "attempt": true, "batch": true, "batches": true, "bytes": true, "component": true, "count": true, "delay": true,
+	"address": true, "alarm": true, "attempt": true, "batch": true, "batches": true, "bytes": true, "component": true, "count": true, "cursor": true, "delay": true,
 	"destination": true, "duration": true, "entry": true, "error": true, "event_type": true, "file": true, "format": true, "from": true,
 	"generation": true, "hour": true, "incident": true, "key": true, "listener": true, "method": true, "node": true, "number": true,
 	"object": true, "policy": true, "position": true, "purpose": true, "reason": true, "route": true, "rows": true, "sequence": true,
-	"size": true, "skipped": true, "state": true, "status": true, "step": true, "stream": true, "to": true, "version": true, "waiting": true,
+	"size": true, "skipped": true, "state": true, "status": true, "step": true, "stream": true, "tail": true, "to": true, "version": true, "waiting": true,
 }
 
 // personal is text that looks like personal data or a secret, wherever it stands: e-mail, IP addresses, tokens, keys, phone numbers.
