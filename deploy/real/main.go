@@ -39,7 +39,7 @@ func main() {
 	if err != nil {
 		cache = os.TempDir()
 	}
-	flag.StringVar(&r.data, "data", "../shared/data/cdnow/CDNOW_master.txt", "CDNOW_master.txt")
+	flag.StringVar(&r.data, "data", envOr("CDNOW", "../shared/data/cdnow/CDNOW_master.txt"), "CDNOW_master.txt")
 	flag.StringVar(&r.bin, "bin", "bin", "folder of octroi and octroi-load")
 	flag.StringVar(&r.versitygw, "versitygw", envOr("OCTROI_VERSITYGW", filepath.Join(cache, "octroi", "bin", "versitygw")), "the S3 server")
 	flag.IntVar(&r.gatewayKills, "gateway-kills", 10, "times the gateway is killed (kill -9)")
