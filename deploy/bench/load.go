@@ -28,7 +28,7 @@ var serial atomic.Uint64
 func load(s *server, batch int, each time.Duration) (Figures, error) {
 	latencies := make([][]time.Duration, connections)
 	var events atomic.Int64
-	start := time.Now()
+	start, cpu := time.Now(), s.cpu()
 	deadline := start.Add(each)
 	var group errgroup.Group
 	for i := range connections {
@@ -60,6 +60,7 @@ func load(s *server, batch int, each time.Duration) (Figures, error) {
 	return Figures{
 		EventsPerSecond: float64(events.Load()) / time.Since(start).Seconds(),
 		P99Millis:       float64(all[len(all)*99/100].Microseconds()) / 1000,
+		CPUMicros:       float64((s.cpu() - cpu).Microseconds()) / float64(events.Load()),
 	}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -23,6 +24,27 @@ type server struct {
 func (s *server) stop() {
 	_ = s.process.Process.Kill()
 	_ = s.process.Wait()
+}
+
+// clockTick is the unit of CPU times in /proc (USER_HZ, 100 a second on every Linux).
+const clockTick = 10 * time.Millisecond
+
+// cpu is the processor time of the process so far: user and system of /proc/<pid>/stat, after the name in parentheses.
+func (s *server) cpu() time.Duration {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.process.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	var ticks time.Duration
+	for _, f := range fields[11:13] {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			return 0
+		}
+		ticks += time.Duration(n)
+	}
+	return ticks * clockTick
 }
 
 func freeAddress() (string, error) {
