@@ -78,12 +78,18 @@ func TestS3RefusesAndIsDown(t *testing.T) {
 	if _, err := once(t, o); !errors.Is(err, export.ErrRefused) || !strings.Contains(err.Error(), "no such bucket") {
 		t.Errorf("missing bucket: %v", err)
 	}
+	right, err := os.ReadFile(server.Credentials)
+	if err != nil {
+		t.Fatal(err)
+	}
 	server.WriteCredentials("octroi-test", "wrong")
-	o.Objects = s3test.Open(t, server.Options())
+	o.Objects = g.Objects
 	if _, err := once(t, o); !errors.Is(err, export.ErrRefused) || !strings.Contains(err.Error(), "aws_secret_access_key") {
 		t.Errorf("wrong credentials: %v", err)
 	}
-	o.Objects = g.Objects
+	if err := os.WriteFile(server.Credentials, right, 0o600); err != nil { // read again, without a restart
+		t.Fatal(err)
+	}
 	server.Stop()
 	if _, err := once(t, o); !errors.Is(err, export.ErrUnavailable) {
 		t.Errorf("down: %v", err)

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -65,7 +67,11 @@ var (
 
 func openLedger(folder, destination, format string) (*ledger, error) {
 	path := filepath.Join(folder, ownFolder, "state.db")
-	db, err := openBolt(path, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType})
+	o := bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType}
+	if err := createBolt(path, &o); err != nil {
+		return nil, fmt.Errorf("creating %s: %w", path, err)
+	}
+	db, err := openBolt(path, &o)
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w; restore it from a backup of the folder, or load into an empty folder", path, err)
 	}
@@ -95,14 +101,54 @@ func openLedger(folder, destination, format string) (*ledger, error) {
 	return &ledger{db: db}, nil
 }
 
-// openBolt opens a bbolt file; of a damaged one bbolt may panic instead of saying so.
+// createBolt makes an empty bbolt file where there is none. It gets its name when it is whole: of one that a crash or a full disk has cut
+// off while it was made, nobody could say that it never held anything.
+func createBolt(path string, o *bolt.Options) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	draft := path + ".new"
+	if err := os.Remove(draft); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	db, err := openBolt(draft, o)
+	if err == nil {
+		err = db.Close()
+	}
+	if err == nil {
+		err = os.Rename(draft, path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(draft))
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
+// openBolt opens a bbolt file. Of a damaged one bbolt may panic instead of saying so, and of a shortened one it reads, through its memory map,
+// what is not there.
 func openBolt(path string, o *bolt.Options) (db *bolt.DB, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = errors.New("it is damaged")
+			db, err = nil, errors.New("it is damaged")
 		}
 	}()
-	return bolt.Open(path, 0o600, o)
+	if db, err = bolt.Open(path, 0o600, o); err != nil {
+		return nil, err
+	}
+	about, err := os.Stat(path)
+	if err == nil {
+		err = db.View(func(tx *bolt.Tx) error {
+			if tx.Size() > about.Size() {
+				return errors.New("it is damaged: its end is missing")
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
 }
 
 func (l *ledger) close() error { return l.db.Close() }
