@@ -26,7 +26,7 @@ func TestDiskFull(t *testing.T) {
 	folder := t.TempDir()
 	g := newGateway(t, folder)
 	var batches [][]pseudonymize.Row
-	for _, n := range []int{1, 3000, 30_000} {
+	for _, n := range []int{1, 1000, 10_000} {
 		rows := g.Rows("gw1", n)
 		g.Publish("gw1", rows)
 		batches = append(batches, rows)
