@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"sync"
 
 	"github.com/octroi/octroi/pseudonymize"
@@ -157,6 +158,7 @@ func (w *writer) run() {
 			return
 		}
 		w.commit(group)
+		runtime.Gosched() // those just answered, and those about to ask, run first: fuller groups, fewer fsyncs
 	}
 }
 
