@@ -92,6 +92,14 @@ type source struct {
 	ledger  consent.Site
 }
 
+// tooOld says whether an event is older than the site takes. The calendar is asked only where the shortest such period has passed.
+func (s *source) tooOld(event, received time.Time) bool {
+	if s.TooOld == (policies.Period{}) || received.Sub(event) <= s.TooOld.AtLeast() {
+		return false
+	}
+	return s.TooOld.AddTo(event).Before(received)
+}
+
 // kind is an event type of the policy with what the edge must know of it.
 type kind struct {
 	*policies.EventType

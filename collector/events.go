@@ -187,7 +187,7 @@ func (a *admission) look(s *wire.Submission, it *item) error {
 	switch {
 	case t.Time.After(a.received.Add(maxAhead)):
 		it.refuse(Invalid, wire.TimeAhead)
-	case it.site.TooOld != policies.Period{} && it.site.TooOld.AddTo(t.Time).Before(a.received):
+	case it.site.tooOld(t.Time, a.received):
 		it.refuse(TooOld, "")
 	}
 	a.fill(t)

@@ -8,6 +8,12 @@ import (
 	"time"
 )
 
+// AtLeast is the shortest time the period can be, whatever the months and years are: years of 365 days, months of 28.
+func (p Period) AtLeast() time.Duration {
+	days := 365*p.Years + 28*p.Months + p.Days
+	return time.Duration(24*days+p.Hours)*time.Hour + time.Duration(p.Minutes)*time.Minute
+}
+
 // ErrPeriod is the error of a text that is not a Period.
 var ErrPeriod = errors.New("not an ISO 8601 period")
 

@@ -47,7 +47,7 @@ type block struct {
 //	    44         payload: pseudonymize.Sealed
 type record []byte
 
-// hash is HMAC-SHA256(duplicate key, site ‖ 0x00 ‖ event id)[:16].
+// hash is SipHash-2-4, 128 bits, of (site ‖ 0x00 ‖ event id) under a key derived from the spool key.
 type hash [16]byte
 
 const (

@@ -2,8 +2,6 @@ package spool
 
 import (
 	"cmp"
-	"crypto/hmac"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -68,10 +66,10 @@ func start(o Options, d disk) (*Spool, error) {
 		sweep: make(chan struct{}, 1),
 		stop:  make(chan struct{}),
 	}
-	key := duplicateKey(o.Key)
-	s.hashers.New = func() any { return &hasher{mac: hmac.New(sha256.New, key)} }
+	s.duplicates = duplicateKey(o.Key)
+	s.names.New = func() any { return new([]byte) }
 	s.sealers.New = func() any { return &pseudonymize.Sealer{None: o.Key} }
-	w := &writer{s: s, fresh: make(map[hash]struct{}), window: newWindow(o.Window, o.WindowCount)}
+	w := &writer{s: s, window: newWindow(o.Window, o.WindowCount)}
 	if err := w.recover(); err != nil {
 		return nil, err
 	}

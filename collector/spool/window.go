@@ -14,7 +14,7 @@ type window struct {
 }
 
 type generation struct {
-	hashes      map[hash]struct{}
+	hashes      hashSet
 	first, last int64 // Unix milliseconds
 }
 
@@ -26,7 +26,7 @@ func newWindow(span time.Duration, count int) *window {
 
 func (w *window) seen(h hash) bool {
 	for i := len(w.generations) - 1; i >= 0; i-- {
-		if _, ok := w.generations[i].hashes[h]; ok {
+		if w.generations[i].hashes.has(h) {
 			return true
 		}
 	}
@@ -36,13 +36,13 @@ func (w *window) seen(h hash) bool {
 // add remembers a hash. Times must not go back.
 func (w *window) add(h hash, millis int64) {
 	n := len(w.generations)
-	if n == 0 || len(w.generations[n-1].hashes) >= w.count/generations ||
+	if n == 0 || w.generations[n-1].hashes.count >= w.count/generations ||
 		millis-w.generations[n-1].first >= (w.span+generations-2)/(generations-1) {
-		w.generations = append(w.generations, generation{hashes: make(map[hash]struct{}), first: millis})
+		w.generations = append(w.generations, generation{first: millis})
 		n++
 	}
 	g := &w.generations[n-1]
-	g.hashes[h] = struct{}{}
+	g.hashes.add(h)
 	g.last = millis
 	w.expire(millis)
 }
@@ -57,7 +57,7 @@ func (w *window) expire(now int64) {
 			}
 			w.shrunkUntil = max(w.shrunkUntil, until)
 		}
-		w.generations[0] = generation{} // frees the map
+		w.generations[0] = generation{} // frees the hashes
 		w.generations = w.generations[1:]
 	}
 }
@@ -75,7 +75,7 @@ type windowFigures struct {
 func (w *window) figures() windowFigures {
 	f := windowFigures{shrunkUntil: w.shrunkUntil}
 	for i := range w.generations {
-		f.hashes += len(w.generations[i].hashes)
+		f.hashes += w.generations[i].hashes.count
 	}
 	if len(w.generations) > 0 {
 		f.oldest = w.generations[0].first

@@ -138,7 +138,8 @@ type writer struct {
 	room   int64    // length of file: blocks and the zeros that were written ahead
 	zeros  []byte
 	block  []byte
-	fresh  map[hash]struct{} // of the block
+	fresh  hashSet // of the block
+	names  []hash  // the same, in order
 	window *window
 	clock  int64 // the latest time seen, Unix milliseconds: block times never go back
 }
@@ -206,7 +207,8 @@ func (w *writer) commit(group []*request) {
 // gather copies the group's events into the block, without the duplicates and without requests below the floor. A duplicate of an event of the same group shares its fate.
 func (w *writer) gather(group []*request, floor uint64) (h block, roll bool) {
 	w.window.expire(w.clock)
-	clear(w.fresh)
+	w.fresh.clear()
+	w.names = w.names[:0]
 	w.block = append(w.block[:0], make([]byte, blockHeader)...)
 	h = block{first: w.active.end, least: math.MaxUint64, written: w.clock}
 	for _, r := range group {
@@ -224,10 +226,10 @@ func (w *writer) gather(group []*request, floor uint64) (h block, roll bool) {
 				continue
 			}
 			r.fresh = true
-			if _, r.duplicates[i] = w.fresh[id]; r.duplicates[i] {
+			if r.duplicates[i] = !w.fresh.add(id); r.duplicates[i] {
 				continue
 			}
-			w.fresh[id] = struct{}{}
+			w.names = append(w.names, id)
 			w.block = append(w.block, one...)
 			h.least = min(h.least, one.sequence())
 			h.records++
@@ -289,7 +291,7 @@ func (w *writer) ahead(length, end int64) {
 
 // publish lets readers see the block that was just made durable.
 func (w *writer) publish(h block) {
-	for id := range w.fresh {
+	for _, id := range w.names {
 		w.window.add(id, w.clock)
 	}
 	s := w.s
