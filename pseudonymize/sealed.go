@@ -15,7 +15,8 @@ import (
 // Sealed is an Event as the spool stores it. Payload opens only while the keys of all its subjects exist:
 //
 //	payload  = 0x01 (version) ‖ nonce (12) ‖ AES-256-GCM(key, nonce, codec v1, additional data)
-//	key      = SHA-256("octroi spool v1" ‖ device.Derive("spool") or 32 zeros ‖ person.Derive("spool") or 32 zeros)
+//	key      = Derive("spool") of the one subject
+//	           of two: SHA-256("octroi spool v1 both" ‖ device.Derive("spool") ‖ person.Derive("spool"))
 //	           without a subject: SHA-256("octroi spool v1 none" ‖ the gateway's spool key)
 //	add. data = version ‖ Sequence ‖ ReceivedMillis (8 each) ‖ Device ‖ Person (4 each), big endian
 type Sealed struct {
@@ -125,19 +126,17 @@ func (s *Sealed) additional(b []byte) []byte {
 
 func payloadCipher(device, person subject.Subject, none []byte) (cipher.AEAD, error) {
 	var key [32]byte
-	if !device.Exists() && !person.Exists() {
+	switch {
+	case !device.Exists() && !person.Exists():
 		key = sha256.Sum256(append([]byte("octroi spool v1 none"), none...))
-	} else {
+	case !person.Exists():
+		key = device.Derive("spool")
+	case !device.Exists():
+		key = person.Derive("spool")
+	default:
 		b := make([]byte, 0, 96)
-		b = append(b, "octroi spool v1"...)
-		for _, s := range []subject.Subject{device, person} {
-			var d [32]byte
-			if s.Exists() {
-				d = s.Derive("spool")
-			}
-			b = append(b, d[:]...)
-		}
-		key = sha256.Sum256(b)
+		d, p := device.Derive("spool"), person.Derive("spool")
+		key = sha256.Sum256(append(append(append(b, "octroi spool v1 both"...), d[:]...), p[:]...))
 	}
 	block, err := aes.NewCipher(key[:])
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/bytedance/sonic"
 	"github.com/gofiber/fiber/v2"
@@ -20,7 +21,9 @@ func baseline(address string) error {
 	defer os.Remove(f.Name())
 	l := &groupLog{file: f, queue: make(chan *entry, 4096)}
 	go l.run()
-	app := fiber.New(fiber.Config{DisableStartupMessage: true})
+	app := fiber.New(fiber.Config{ // with the timeouts that whoever faces the internet must have
+		DisableStartupMessage: true, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute,
+	})
 	app.Get("/readyz", func(c *fiber.Ctx) error { return c.SendString("ready") })
 	app.Post("/v1/events", func(c *fiber.Ctx) error {
 		var posted post
