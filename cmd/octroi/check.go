@@ -63,21 +63,21 @@ func loadPolicy(dir string) (*policies.Policy, error) {
 
 // checkRecipients holds the policies' recipients against the configured destinations, both ways.
 func checkRecipients(c *Config, p *policies.Policy) error {
-	configured := map[string]bool{}
-	for _, d := range c.Destinations {
+	wrong, configured := &problems{file: c.file}, map[string]bool{}
+	for i, d := range c.Destinations {
 		configured[d.Name] = true
 		if p.RecipientOf(d.Name) == 0 {
-			return fmt.Errorf("destination %q: no purpose names it as a recipient, so it would receive nothing: add it to a purpose's recipients", d.Name)
+			wrong.add(fmt.Sprintf("destinations[%d].name", i), "no purpose names %q as a recipient, so it would receive nothing: add it to a purpose's recipients", d.Name)
 		}
 	}
 	for _, purpose := range p.Purposes() {
 		for _, r := range purpose.Recipients {
 			if !configured[r.Destination] {
-				return fmt.Errorf("purpose %q: recipient %q is not a destination of octroi.yaml: add it there, or remove the recipient", purpose.ID, r.Destination)
+				wrong.add("destinations", "recipient %q of purpose %q is not among them: add it here, or remove it from the purpose", r.Destination, purpose.ID)
 			}
 		}
 	}
-	return nil
+	return errors.Join(wrong.found...)
 }
 
 func describePolicy(w io.Writer, p *policies.Policy) error {

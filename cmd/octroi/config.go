@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
 	"github.com/octroi/octroi/collector"
 	"github.com/octroi/octroi/consent"
 	"github.com/octroi/octroi/export"
@@ -33,9 +35,10 @@ type Config struct {
 	Objects      ObjectsConfig       `yaml:"objects"`
 	Sites        []SiteConfig        `yaml:"sites"`
 	Destinations []DestinationConfig `yaml:"destinations"`
-	Memory       int64               `yaml:"memory"` // bytes the process should stay within; default 384 MiB; about 200 more a subject beyond a million
+	Memory       int64               `yaml:"memory"` // bytes the process should stay within; default 320 MiB; about 200 more a subject beyond a million
 
-	dir string // of the file
+	dir  string    // of the file
+	file *ast.File // what was read, to tell lines
 }
 
 // ContactConfig is how persons reach the controller (GDPR Art. 13(1)(a)).
@@ -161,6 +164,9 @@ func decodeConfig(b []byte) (c *Config, err error) {
 	}
 	if err := d.Decode(new(any)); !errors.Is(err, io.EOF) {
 		return nil, errors.New("holds a second document, which nobody would read: write one")
+	}
+	if c.file, err = parser.ParseBytes(b, 0); err != nil {
+		return nil, errors.New(yaml.FormatError(err, false, true))
 	}
 	return c, nil
 }

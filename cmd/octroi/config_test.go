@@ -116,11 +116,11 @@ func TestConfigAndPolicyAgree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := checkRecipients(c, p); err == nil || !strings.Contains(err.Error(), `purpose "service": recipient "accounting"`) {
+	if err := checkRecipients(c, p); err == nil || !strings.Contains(err.Error(), `destinations: recipient "accounting" of purpose "service"`) {
 		t.Errorf("a recipient that is no destination: %v", err)
 	}
 	c.Destinations = append(c.Destinations, DestinationConfig{Name: "accounting"}, DestinationConfig{Name: "nobody"})
-	if err := checkRecipients(c, p); err == nil || !strings.Contains(err.Error(), `destination "nobody"`) {
+	if err := checkRecipients(c, p); err == nil || !strings.Contains(err.Error(), `destinations[2].name: no purpose names "nobody"`) {
 		t.Errorf("a destination that receives nothing: %v", err)
 	}
 }

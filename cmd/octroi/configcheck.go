@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
 	"github.com/octroi/octroi/collector"
 	"github.com/octroi/octroi/policies"
 	"golang.org/x/text/language"
@@ -34,11 +36,31 @@ const (
 	minMemory   = 64 << 20
 )
 
-// problems gathers what is wrong, by key.
-type problems []error
+// problems gathers what is wrong, by line and key.
+type problems struct {
+	file  *ast.File // to find the lines; nil: none are told
+	found []error
+}
 
 func (p *problems) add(key, format string, args ...any) {
-	*p = append(*p, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
+	at := key
+	if line := lineOf(p.file, key); line > 0 {
+		at = fmt.Sprintf("line %d: %s", line, key)
+	}
+	p.found = append(p.found, fmt.Errorf("%s: %s", at, fmt.Sprintf(format, args...)))
+}
+
+// lineOf is the line of a key such as sites[0].name, or of the nearest one around it that is there; 0: none is.
+func lineOf(file *ast.File, key string) int {
+	for file != nil && key != "" {
+		if path, err := yaml.PathString("$." + key); err == nil {
+			if node, err := path.FilterFile(file); err == nil && node != nil {
+				return node.GetToken().Position.Line
+			}
+		}
+		key = key[:max(0, strings.LastIndexAny(key, ".["))]
+	}
+	return 0
 }
 
 // atLeast refuses what is below least; 0 stands for the default.
@@ -50,7 +72,7 @@ func atLeast[T int | int64 | time.Duration](p *problems, key string, v, least T)
 
 // check reports everything that is wrong at once, in the order of the file.
 func (c *Config) check() error {
-	p := new(problems)
+	p := &problems{file: c.file}
 	if !namePattern.MatchString(c.Node) {
 		p.add("node", "lower-case letters, digits and dashes, at most 40")
 	}
@@ -66,7 +88,7 @@ func (c *Config) check() error {
 	c.checkObjects(p)
 	c.checkSites(p)
 	c.checkDestinations(p)
-	return errors.Join(*p...)
+	return errors.Join(p.found...)
 }
 
 func (c *Config) checkListen(p *problems) {

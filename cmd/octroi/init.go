@@ -120,7 +120,7 @@ func (p *initPlan) check() error {
 	if len(names) == 0 {
 		wrong.add("--destination", "name at least one")
 	}
-	return errors.Join(*wrong...)
+	return errors.Join(wrong.found...)
 }
 
 func (p *initPlan) create() error {

@@ -44,10 +44,13 @@ func (d DestinationStatus) trouble() string {
 	return ", " + strconv.Itoa(d.Waiting) + " waiting: " + d.Error
 }
 
+// downloadTimeout is what the largest answer, the evidence log, may take over a slow line.
+const downloadTimeout = 30 * time.Minute
+
 // privateApp is the private listener: for the DPO and the data team, behind tokens; health and metrics are open, and hold no personal data.
 func (g *gateway) privateApp() *fiber.App {
 	app := fiber.New(fiber.Config{
-		DisableStartupMessage: true, BodyLimit: 64 << 10, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute,
+		DisableStartupMessage: true, BodyLimit: 64 << 10, ReadTimeout: 10 * time.Second, WriteTimeout: downloadTimeout, IdleTimeout: time.Minute,
 		ErrorHandler: g.edge.Problem,
 	})
 	g.addHealth(app)

@@ -55,8 +55,8 @@ On a loopback address the cookie is "octroi-dev" without Secure, for development
 	return cmd
 }
 
-// defaultMemory is enough for a million subjects under load.
-const defaultMemory = 384 << 20
+// defaultMemory holds a million subjects under load, and leaves room beside it for the database's files in memory.
+const defaultMemory = 320 << 20
 
 // boundMemory lets the collector of garbage run rarely while there is room, and hard when there is not: the bound is what an operator can
 // plan with, a ratio is not. GOGC and GOMEMLIMIT, where they are set, win.
@@ -68,6 +68,6 @@ func boundMemory(bytes int64) {
 		debug.SetMemoryLimit(bytes)
 	}
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400)
+		debug.SetGCPercent(200)
 	}
 }
