@@ -25,6 +25,7 @@ type bench struct {
 	decoder native.Decoder
 	items   []item
 	fields  []pseudonymize.Field
+	applier pseudonymize.Applier
 	events  []pseudonymize.Event
 	at      []int // position among items of each event
 }
@@ -58,6 +59,7 @@ func (c *Collector) putBench(b *bench) {
 	clear(b.items)
 	clear(b.fields)
 	clear(b.events)
+	b.applier.Reset()
 	b.items, b.fields, b.events, b.at = b.items[:0], b.fields[:0], b.events[:0], b.at[:0]
 	c.benches.Put(b)
 }
@@ -70,7 +72,7 @@ type admission struct {
 	site     *source         // of the key or the token; nil: each event names its own
 	device   subject.Subject // whose credential came with the request
 	agent    string
-	network  string // first address of the client's network
+	network  string // the client's
 	received time.Time
 	ctx      context.Context
 }
@@ -153,7 +155,7 @@ func (a *admission) connection(r *request) {
 		a.agent = strings.Clone(cut(r.agent, wire.MaxTextBytes))
 	}
 	if a.c.address && r.address.IsValid() {
-		a.network = network(r.address).Addr().String()
+		a.network = pseudonymize.TruncateIP(r.address.String())
 	}
 }
 
@@ -251,7 +253,7 @@ func (a *admission) admit(i int, s *wire.Submission) error {
 		it.reason, it.purpose = refusal.Reason, refusal.Purpose
 		return nil
 	}
-	event, err := pseudonymize.Apply(&grants, &s.Touchpoint)
+	event, err := a.applier.Apply(&grants, &s.Touchpoint)
 	if err != nil {
 		return fmt.Errorf("pseudonymising event: %w", err)
 	}

@@ -26,11 +26,11 @@ func Treat(t policies.Treatment, text string) string {
 
 // URLPath is an http(s) or relative URL without user, query and fragment (consent.md C9); empty where text is neither.
 func URLPath(text string) string {
+	if plain, ok := plainURL(text); ok {
+		return plain
+	}
 	if i := strings.IndexAny(text, "?#"); i >= 0 {
 		text = text[:i]
-	}
-	if plainURL(text) {
-		return text
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Opaque != "" {
@@ -38,6 +38,9 @@ func URLPath(text string) string {
 	}
 	switch u.Scheme {
 	case "http", "https":
+		if u.Host == "" {
+			return ""
+		}
 		u.User = nil
 		return u.String()
 	case "":
@@ -48,33 +51,37 @@ func URLPath(text string) string {
 	return ""
 }
 
-// plainURL is true for the URLs that nearly every event has: http(s), a host name without user or port, and a path in which nothing needs
-// escaping. url.Parse would give them back unchanged, for five times the work.
-func plainURL(text string) bool {
-	rest, ok := strings.CutPrefix(text, "https://")
-	if !ok {
-		if rest, ok = strings.CutPrefix(text, "http://"); !ok {
-			return false
-		}
+// plainURL cuts the URLs that nearly every event has: http(s), a host name without user or port, and a path in which nothing needs
+// escaping. url.Parse would give the rest back unchanged, for five times the work.
+func plainURL(text string) (cut string, ok bool) {
+	const web, secure = "http://", "https://"
+	i := len(web)
+	switch {
+	case strings.HasPrefix(text, secure):
+		i = len(secure)
+	case !strings.HasPrefix(text, web):
+		return "", false
 	}
-	if rest == "" || rest[0] == '/' {
-		return false
+	if i == len(text) || !plainByte(text[i]) || text[i] == '/' {
+		return "", false
 	}
-	for i := range len(rest) {
-		switch c := rest[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '-', c == '/', c == '_', c == '~':
-		default:
-			return false
-		}
+	for ; i < len(text) && plainByte(text[i]); i++ {
 	}
-	return true
+	if i < len(text) && text[i] != '?' && text[i] != '#' {
+		return "", false
+	}
+	return text[:i], true
+}
+
+func plainByte(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '-' || c == '/' || c == '_' || c == '~'
 }
 
 // TruncateIP is the network of an address: /24 of IPv4, /48 of IPv6 (C9: never a whole address); empty where text is no address.
 func TruncateIP(text string) string {
 	a, err := netip.ParseAddr(strings.TrimSpace(text))
 	if err != nil {
-		return ""
+		return truncated(text)
 	}
 	a = a.Unmap().WithZone("")
 	bits := 48
@@ -86,6 +93,15 @@ func TruncateIP(text string) string {
 		return ""
 	}
 	return string(p.AppendTo(make([]byte, 0, len("ffff:ffff:ffff::/48"))))
+}
+
+// truncated is text where it is such a network already, as the collector cuts an address once for all events of a request.
+func truncated(text string) string {
+	p, err := netip.ParsePrefix(text)
+	if err != nil || p != p.Masked() || p.Addr().Is4() != (p.Bits() == 24) || p.Addr().Is6() != (p.Bits() == 48) {
+		return ""
+	}
+	return text
 }
 
 // uaFamilies maps a mark in a User-Agent to its family, most specific first: Edge and Opera also say Chrome, Chrome also says Safari.

@@ -29,6 +29,15 @@ func TestTreat(t *testing.T) {
 		{policies.TruncateIP, "2001:db8:1:2:3:4:5:6", "2001:db8:1::/48"},
 		{policies.TruncateIP, "fe80::1%eth0", "fe80::/48"},
 		{policies.TruncateIP, "203.0.113.77, 10.0.0.1", ""},
+		{policies.TruncateIP, "203.0.113.0/24", "203.0.113.0/24"},
+		{policies.TruncateIP, "2001:db8:1::/48", "2001:db8:1::/48"},
+		{policies.TruncateIP, "203.0.113.77/24", ""},
+		{policies.TruncateIP, "203.0.113.77/32", ""},
+		{policies.TruncateIP, "2001:db8:1:2::/64", ""},
+		{policies.TruncateIP, "2001::/24", ""},
+		{policies.TruncateIP, "16.0.0.0/8", ""},
+		{policies.URLPath, "http://", ""},
+		{policies.URLPath, "https:///p", ""},
 		{policies.UAFamily, "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/150.0 Safari/537.36", "Chrome"},
 		{policies.UAFamily, "Mozilla/5.0 Chrome/150.0 Safari/537.36 Edg/150.0", "Edge"},
 		{policies.UAFamily, "Mozilla/5.0 (iPhone) Version/17 Safari/605", "Safari"},
@@ -57,11 +66,15 @@ func FuzzPlainURL(f *testing.F) {
 	f.Add("https://shop.example/p/1")
 	f.Add("http://a_b.example//x/~y")
 	f.Fuzz(func(t *testing.T, text string) {
-		if !plainURL(text) {
+		cut, ok := plainURL(text)
+		if !ok {
 			return
 		}
-		if u, err := url.Parse(text); err != nil || u.String() != text || u.User != nil || u.RawQuery != "" {
+		if u, err := url.Parse(cut); err != nil || u.String() != cut || u.User != nil || u.RawQuery != "" || !strings.HasPrefix(text, cut) {
 			t.Fatalf("%q is not plain: %v", text, err)
+		}
+		if rest := text[len(cut):]; rest != "" && rest[0] != '?' && rest[0] != '#' {
+			t.Fatalf("%q was cut to %q", text, cut)
 		}
 	})
 }
