@@ -307,6 +307,10 @@ func TestStoreComesBackUnversioned(t *testing.T) {
 // A store that refuses needs an operator: the gateway does not start, says why and what to do, and says no secret.
 func TestStoreRefuses(t *testing.T) {
 	s := newSite(t)
+	right, err := os.ReadFile(s.s3.Credentials)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		wrong func()
 		right func()
@@ -320,7 +324,14 @@ func TestStoreRefuses(t *testing.T) {
 			func() { s.s3.MakeBucket("unversioned", false); s.edit("bucket: "+s.s3.Bucket, "bucket: unversioned") },
 			func() { s.edit("bucket: unversioned", "bucket: "+s.s3.Bucket) }, "versioning",
 		},
-		"credentials": {func() { s.s3.WriteCredentials("octroi-test", "canary-of-a-secret") }, func() {}, "credentials"},
+		"credentials": {
+			func() { s.s3.WriteCredentials("octroi-test", "canary-of-a-secret") },
+			func() {
+				if err := os.WriteFile(s.s3.Credentials, right, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}, "credentials",
+		},
 	} {
 		c.wrong()
 		cmd := exec.Command(filepath.Join(binaries, "octroi"), "serve", "--config", filepath.Join(s.dir, gatewayDir, "octroi.yaml"))
