@@ -166,9 +166,7 @@ func (w *writer) run() {
 // commit makes a group durable with one write and one fsync, and answers it.
 func (w *writer) commit(group []*request) {
 	w.clock = max(w.clock, w.s.o.Now().UnixMilli())
-	floor := w.s.letIn()
-	defer w.s.letInDone()
-	h, roll := w.gather(group, floor)
+	h, roll := w.gather(group, w.s.letIn())
 	var err error
 	if roll {
 		err = w.roll()
@@ -179,6 +177,7 @@ func (w *writer) commit(group []*request) {
 	if h.records > 0 && err == nil {
 		w.publish(h)
 	}
+	w.s.letInDone()
 	if err != nil {
 		w.s.failed.Add(1)
 	}
