@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"github.com/octroi/octroi/export/s3test"
+	"github.com/octroi/octroi/export/s3test/freeport"
 )
 
 // site is the real gateway program with a real S3 server behind a proxy that makes faults, and a visitor who has consented.
@@ -61,12 +61,11 @@ func (s *site) edit(pairs ...string) {
 
 func listenAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return address
 }
 
 // run runs one of the real programs to its end.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/octroi/octroi/export/s3test/freeport"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -78,10 +78,9 @@ type world struct {
 func of(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
 
 func freeAddress(ts *testscript.TestScript) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeport.Address()
 	ts.Check(err)
-	defer l.Close()
-	return l.Addr().String()
+	return address
 }
 
 // install creates an installation in data/, on free ports, with the site key demo.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -12,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/octroi/octroi/export/s3test/freeport"
 )
 
 // server is a process under load.
@@ -47,14 +48,6 @@ func (s *server) cpu() time.Duration {
 	return ticks * clockTick
 }
 
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
-}
-
 func start(name, address string, cmd *exec.Cmd) (*server, error) {
 	cmd.Stderr = os.Stderr
 	if name == "gateway" {
@@ -78,7 +71,7 @@ func start(name, address string, cmd *exec.Cmd) (*server, error) {
 }
 
 func startBaseline(dir string) (*server, error) {
-	address, err := freeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		return nil, err
 	}
@@ -94,11 +87,11 @@ func startBaseline(dir string) (*server, error) {
 // startGateway runs the real gateway with the built-in policy, a directory store that nothing is shipped to while it is measured
 // (no batch is ever due), and connections visitors who have consented.
 func startGateway(bin, dir string) (*server, error) {
-	address, err := freeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		return nil, err
 	}
-	private, err := freeAddress()
+	private, err := freeport.Address()
 	if err != nil {
 		return nil, err
 	}

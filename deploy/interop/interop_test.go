@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"os"
@@ -18,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/octroi/octroi/export/s3test/freeport"
 )
 
 // events is what the test sends: enough rows for every column to have a value somewhere.
@@ -232,12 +233,11 @@ func command(t *testing.T, name string, args ...string) []byte {
 }
 
 func freeAddress(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return address
 }
 
 func awaitReady(t *testing.T, private string) {

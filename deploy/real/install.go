@@ -12,6 +12,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/octroi/octroi/export/s3test/freeport"
 )
 
 // destination is one of the run's two: warehouse holds those who consent, accounting holds everyone, under the contract.
@@ -38,7 +39,7 @@ func startBucket(program, dir string) (*bucket, error) {
 			return nil, err
 		}
 	}
-	address, err := freeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		return nil, err
 	}
@@ -76,10 +77,10 @@ func (b *bucket) stop() {
 
 // install creates the installation: the product's own init, then the run's policy (validity of two years, no age limit) and S3.
 func (r *run) install(ctx context.Context) (err error) {
-	if r.public, err = freeAddress(); err != nil {
+	if r.public, err = freeport.Address(); err != nil {
 		return err
 	}
-	if r.private, err = freeAddress(); err != nil {
+	if r.private, err = freeport.Address(); err != nil {
 		return err
 	}
 	err = r.exec(ctx, filepath.Join(r.bin, "octroi"), "init", "--dir", r.path(), "--site", "cdnow", "--origin", "http://"+r.public,

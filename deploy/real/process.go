@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -177,12 +176,4 @@ func (r *run) output(ctx context.Context, program string, args ...string) (strin
 		return "", fmt.Errorf("%s %s: %w\n%s", filepath.Base(program), args[0], err, complaint.String())
 	}
 	return strings.TrimSpace(string(out)), nil
-}
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
