@@ -227,6 +227,12 @@ func (e *edge) send(method, path, body string, header ...string) answer {
 		return e.announce(req)
 	}
 	resp, err := e.client.Do(req)
+	return e.read(resp, err)
+}
+
+// read reads the whole answer of a request that was answered.
+func (e *edge) read(resp *http.Response, err error) answer {
+	e.t.Helper()
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -253,15 +259,7 @@ func (e *edge) announce(req *http.Request) answer {
 	}
 	fmt.Fprint(conn, "\r\n")
 	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	return answer{resp.StatusCode, resp.Header, string(b)}
+	return e.read(resp, err)
 }
 
 func (e *edge) post(path, body string, header ...string) answer {
