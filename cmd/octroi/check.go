@@ -45,6 +45,9 @@ what the gateway will do: for each purpose, who receives what, for how long, on 
 			if err := errors.Join(keysErr, policyErr, recipientsErr); err != nil {
 				return err
 			}
+			if c.Contact.Email == "" && c.Contact.Phone == "" && c.Contact.Street == "" {
+				fmt.Fprintln(cmd.OutOrStdout(), "note: octroi.yaml has no contact: receipts tell persons no way to reach the controller (GDPR Art. 13(1)(a))")
+			}
 			return describePolicy(cmd.OutOrStdout(), p)
 		},
 	}

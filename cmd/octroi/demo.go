@@ -137,7 +137,7 @@ func (d *demo) prepare() error {
 		p := initPlan{
 			dir: d.dir, class: "X25519", site: "shop", key: "demo", origins: []string{"http://" + d.public, "http://localhost:8080"},
 			public: d.public, private: d.private,
-			jurisdiction: "FR", controller: "Octroi demo shop", destinations: demoDestinations, objects: "../objects",
+			jurisdiction: "FR", controller: "Octroi demo shop", email: "dpo@boutique.example", destinations: demoDestinations, objects: "../objects",
 			interval: demoInterval,
 		}
 		if err := p.create(); err != nil {

@@ -36,6 +36,7 @@ type initPlan struct {
 	origins      []string
 	jurisdiction string
 	controller   string
+	email        string // of the data protection officer
 	destinations []string
 	objects      string // folder of the directory store
 	interval     string
@@ -85,6 +86,7 @@ init never overwrites: in a folder that has an installation it changes nothing a
 	f.StringSliceVar(&p.origins, "origin", []string{"http://127.0.0.1:8080"}, "origin that may post with the site key; repeat for more")
 	f.StringVar(&p.jurisdiction, "jurisdiction", "FR", "country whose practice applies (ISO 3166-1)")
 	f.StringVar(&p.controller, "controller", "Example controller", "legal name of the controller (GDPR Art. 4(7))")
+	f.StringVar(&p.email, "contact-email", "", "where persons reach the data protection officer, as receipts name it")
 	f.StringSliceVar(&p.destinations, "destination", []string{"warehouse", "accounting"}, "recipient of batches; repeat for more")
 	f.StringVar(&p.objects, "objects", "../objects", "folder of the directory store, relative to gateway/; S3 is set in octroi.yaml")
 	f.StringVar(&p.interval, "interval", "60s", "a batch is sealed at most this long after its first event")
@@ -259,10 +261,13 @@ var configTemplate = template.Must(template.New("octroi.yaml").Parse(`# Configur
 # run "octroi check --config octroi.yaml" after a change.
 node: n1
 controller: {{printf "%q" .Controller}}
-# contact: # of the controller, as receipts name it
+{{if .Email}}contact: # of the controller, as receipts name it
+  name: Data protection officer
+  email: {{printf "%q" .Email}}
+{{else}}# contact: # of the controller, as receipts name it
 #   name: Data protection officer
 #   email: dpo@shop.example
-#   street: 1 rue de l'Exemple
+{{end}}#   street: 1 rue de l'Exemple
 #   postal_code: "75000"
 #   city: Paris
 #   country: FR
@@ -307,7 +312,7 @@ destinations:{{range .Destinations}}
 func (p *initPlan) writeConfig(path string, destinations []DestinationConfig) error {
 	var b bytes.Buffer
 	err := configTemplate.Execute(&b, map[string]any{
-		"Controller": p.controller, "Objects": p.objects, "Key": p.key, "Site": p.site, "Origins": p.origins,
+		"Controller": p.controller, "Email": p.email, "Objects": p.objects, "Key": p.key, "Site": p.site, "Origins": p.origins,
 		"Jurisdiction": p.jurisdiction, "Destinations": destinations, "Interval": p.interval,
 		"Public": cmp.Or(p.public, demoPublic), "Private": cmp.Or(p.private, demoPrivate),
 	})
