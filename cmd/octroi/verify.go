@@ -56,17 +56,27 @@ func (l *logFlags) verifier() (*evidence.Verifier, error) {
 
 func newVerifyLogCommand() *cobra.Command {
 	var l logFlags
+	var older string
 	cmd := &cobra.Command{
-		Use:     "log DIR",
-		Short:   "check a downloaded evidence log",
-		Example: "  octroi verify log log-2026-11-21 --key dpo/log.key.pub",
-		Args:    cobra.ExactArgs(1),
+		Use:   "log DIR",
+		Short: "check a downloaded evidence log",
+		Long: `Checks a downloaded evidence log: its signed head, every entry, tile and opening. With --older, the file "checkpoint" of an earlier
+download that was kept elsewhere, also that nothing logged by then was changed, removed or reordered since.`,
+		Example: `  octroi verify log log-2026-11-21 --key dpo/log.key.pub
+  octroi verify log log-2026-12-21 --key dpo/log.key.pub --older log-2026-11-21/checkpoint`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			v, err := l.verifier()
 			if err != nil {
 				return err
 			}
-			r, err := verifyLog(args[0], v)
+			var head evidence.Checkpoint
+			if older != "" {
+				if head, err = readCheckpoint(older, v); err != nil {
+					return err
+				}
+			}
+			r, err := verifyLog(args[0], v, head)
 			if err != nil {
 				return err
 			}
@@ -75,14 +85,28 @@ func newVerifyLogCommand() *cobra.Command {
 		},
 	}
 	l.add(cmd, "key")
+	cmd.Flags().StringVar(&older, "older", "", "checkpoint of an earlier download, to see that the log was not rewritten since")
 	return cmd
 }
 
-func verifyLog(dir string, v *evidence.Verifier) (evidence.Report, error) {
+// readCheckpoint reads a head of the log that was kept.
+func readCheckpoint(path string, v *evidence.Verifier) (evidence.Checkpoint, error) {
+	b, err := readBounded(path, maxEvidenceFile)
+	if err != nil {
+		return evidence.Checkpoint{}, err
+	}
+	head, err := v.Open(string(b))
+	if err != nil {
+		return head, evidenceError{fmt.Errorf("the older head does not hold: %w", err)}
+	}
+	return head, nil
+}
+
+func verifyLog(dir string, v *evidence.Verifier, older evidence.Checkpoint) (evidence.Report, error) {
 	if _, err := os.Stat(dir); err != nil {
 		return evidence.Report{}, fmt.Errorf("reading the log: %w", err)
 	}
-	r, err := evidence.VerifyFolder(os.DirFS(dir), v)
+	r, err := evidence.VerifySince(os.DirFS(dir), v, older)
 	if err != nil {
 		return r, evidenceError{fmt.Errorf("the log does not hold: %w", err)}
 	}
@@ -191,7 +215,7 @@ seen. Download the log first and copy the bucket then: a batch that was sealed a
 				if err != nil {
 					return err
 				}
-				r, err := verifyLog(log, v)
+				r, err := verifyLog(log, v, evidence.Checkpoint{})
 				if err != nil {
 					return err
 				}

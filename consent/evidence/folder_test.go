@@ -307,3 +307,40 @@ func TestWriteFolderWhileTheLogGrows(t *testing.T) {
 		t.Fatalf("%d leaves and %d openings, want 10 and 4", report.Checkpoint.Size, len(report.Openings))
 	}
 }
+
+// A log that its own key has rewritten and signed anew holds in itself; an older head that somebody kept shows it, wherever it was
+// changed, and only then.
+func TestOlderHeadsShowRewriting(t *testing.T) {
+	const size = 300
+	v := newSigner(t).Verifier()
+	honest := export(t, newLog(t, size))
+	for _, kept := range []int{0, 1, 2, 255, 256, 257, size} {
+		log := newLog(t, kept)
+		older := evidence.Checkpoint{Origin: v.Origin(), Size: int64(kept), Root: log.frontier.Root()}
+		if _, err := evidence.VerifySince(honest, v, older); err != nil {
+			t.Errorf("honest log, head of %d: %v", kept, err)
+		}
+		for _, changed := range []int{0, kept - 1, kept, size - 1} {
+			if changed < 0 || changed >= size {
+				continue
+			}
+			rewritten := &memoryLog{}
+			for i := range size {
+				o := opening(i)
+				if i == changed {
+					o.Core = []byte(`{"record":"another"}`)
+				}
+				rewritten.append(t, o)
+			}
+			_, err := evidence.VerifySince(export(t, rewritten), v, older)
+			if before := changed < kept; errors.Is(err, evidence.ErrFolder) != before || (err != nil) != before {
+				t.Errorf("entry %d rewritten, head of %d: %v", changed, kept, err)
+			}
+		}
+	}
+	longer := newLog(t, size+1)
+	older := evidence.Checkpoint{Origin: v.Origin(), Size: size + 1, Root: longer.frontier.Root()}
+	if _, err := evidence.VerifySince(honest, v, older); !errors.Is(err, evidence.ErrFolder) {
+		t.Errorf("a log cut by one entry: %v", err)
+	}
+}

@@ -19,7 +19,13 @@ type Report struct {
 // tile, every opening, that no opening is missing, and that there is no other file. A flipped, removed, added or reordered byte or
 // record anywhere is an error (ErrFolder, ErrFormat or ErrSignature) that names the file.
 func VerifyFolder(fsys fs.FS, v *Verifier) (Report, error) {
-	c := check{fsys: fsys, verifier: v, seen: map[string]bool{}}
+	return VerifySince(fsys, v, Checkpoint{})
+}
+
+// VerifySince is VerifyFolder, and checks that the log was not rewritten since a head of it that was kept elsewhere: that what was
+// logged by then begins the log still (ErrFolder). The zero Checkpoint asks nothing.
+func VerifySince(fsys fs.FS, v *Verifier, older Checkpoint) (Report, error) {
+	c := check{fsys: fsys, verifier: v, older: older, seen: map[string]bool{}}
 	report, err := c.run()
 	if err != nil {
 		return Report{}, fmt.Errorf("verifying the exported log: %w", err)
@@ -31,6 +37,7 @@ func VerifyFolder(fsys fs.FS, v *Verifier) (Report, error) {
 type check struct {
 	fsys     fs.FS
 	verifier *Verifier
+	older    Checkpoint
 	seen     map[string]bool // files that belong to the folder, and the directories above them
 }
 
@@ -83,6 +90,9 @@ func (c *check) openings(size int64) (map[int64]Opening, error) {
 
 // tree recomputes tiles and root from the entries.
 func (c *check) tree(head Checkpoint, openings map[int64]Opening) error {
+	if c.older.Size > head.Size {
+		return fmt.Errorf("%s: %w: the log has shrunk from %d entries to %d", checkpointFile, ErrFolder, c.older.Size, head.Size)
+	}
 	tiles := tiler{emit: c.same}
 	var frontier Frontier
 	for from := int64(0); from < head.Size; from += tileWidth {
@@ -95,6 +105,9 @@ func (c *check) tree(head Checkpoint, openings map[int64]Opening) error {
 				return fmt.Errorf("%s: %w: the opening of leaf %d does not open it", openingsFile, ErrFolder, from+int64(i))
 			}
 			frontier.Append(leaf, nil)
+			if frontier.Size() == c.older.Size && frontier.Root() != c.older.Root {
+				return fmt.Errorf("tile/entries: %w: the first %d entries are not those of the older head: the log was rewritten", ErrFolder, c.older.Size)
+			}
 			if err := tiles.add(0, leaf.Hash()); err != nil {
 				return err
 			}
