@@ -34,14 +34,6 @@ func OpenDir(folder string) (*Dir, error) {
 	return &Dir{root: root}, nil
 }
 
-// CreateDir is OpenDir, and makes the folder first where it is missing.
-func CreateDir(folder string) (*Dir, error) {
-	if err := os.MkdirAll(folder, 0o750); err != nil {
-		return nil, fmt.Errorf("creating object folder %q: %w", folder, dirError(err))
-	}
-	return OpenDir(folder)
-}
-
 // Close closes the folder; objects being read stay readable.
 func (d *Dir) Close() error { return d.root.Close() }
 

@@ -60,7 +60,7 @@ func keys(t testing.TB, o export.Objects, prefix, after string) (all []string) {
 
 func newDir(t testing.TB) *export.Dir {
 	t.Helper()
-	d, err := export.CreateDir(filepath.Join(t.TempDir(), "objects"))
+	d, err := export.OpenDir(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func testCancelled(t *testing.T, store export.Objects) {
 // The order and the limits of a folder's listing are those of whole keys, whatever the tree.
 func TestDirListsLikeABucket(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
-		d, err := export.CreateDir(t.TempDir())
+		d, err := export.OpenDir(t.TempDir())
 		if err != nil {
 			r.Fatal(err)
 		}
@@ -294,7 +294,7 @@ func TestDirErrorsSayWhatToDo(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := export.CreateDir(file); err == nil {
+	if _, err := export.OpenDir(file); err == nil {
 		t.Error("a file passed for a folder")
 	}
 	d := newDir(t)

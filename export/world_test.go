@@ -77,7 +77,10 @@ func openWorld(dir string) (w *world, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if w.objects, err = CreateDir(filepath.Join(dir, "objects")); err != nil {
+	if err = os.MkdirAll(filepath.Join(dir, "objects"), 0o750); err != nil {
+		return nil, err
+	}
+	if w.objects, err = OpenDir(filepath.Join(dir, "objects")); err != nil {
 		return nil, err
 	}
 	if f, err := os.Open(filepath.Join(dir, "keys")); err == nil {

@@ -51,7 +51,11 @@ func TestScripts(t *testing.T) {
 // newGateway writes what the programs read: keys/warehouse.identity, keys/signing.pub, and objects.
 func newGateway(t testing.TB, folder string) *loadtest.Gateway {
 	t.Helper()
-	store, err := export.CreateDir(filepath.Join(folder, "objects"))
+	objects := filepath.Join(folder, "objects")
+	if err := os.MkdirAll(objects, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	store, err := export.OpenDir(objects)
 	if err != nil {
 		t.Fatal(err)
 	}

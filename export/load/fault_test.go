@@ -230,7 +230,7 @@ func TestLostTransactionsProperty(t *testing.T) {
 		defer checks.Value.Set(before)
 	}
 	rapid.Check(t, func(r *rapid.T) {
-		objects, err := export.CreateDir(filepath.Join(t.TempDir(), "objects"))
+		objects, err := export.OpenDir(t.TempDir())
 		if err != nil {
 			r.Fatal(err)
 		}

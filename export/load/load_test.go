@@ -29,8 +29,8 @@ func stores(t *testing.T, test func(t *testing.T, objects export.Objects)) {
 
 func newStore(t testing.TB) (objects *export.Dir, folder string) {
 	t.Helper()
-	folder = filepath.Join(t.TempDir(), "objects")
-	d, err := export.CreateDir(folder)
+	folder = t.TempDir()
+	d, err := export.OpenDir(folder)
 	if err != nil {
 		t.Fatal(err)
 	}
