@@ -36,7 +36,10 @@ func (s *Shipper) awaitDue(ctx context.Context) error {
 	if due <= 0 {
 		return nil
 	}
-	enough := uint64(float64(s.rowLimit()) / max(s.keptShare, 0.001))
+	enough, err := s.enough(ctx)
+	if err != nil {
+		return err
+	}
 	wait, cancel := context.WithTimeout(ctx, due)
 	defer cancel()
 	err = s.o.Spool.Wait(wait, head[0].Position+enough-1)
@@ -44,6 +47,16 @@ func (s *Shipper) awaitDue(ctx context.Context) error {
 		return fmt.Errorf("waiting for the spool: %w", err)
 	}
 	return ctx.Err()
+}
+
+// enough is the number of spooled events that fill an object, by what earlier batches were. It waits for a seal that a Flush has going on
+// beside: what it reads is that one's to change.
+func (s *Shipper) enough(ctx context.Context) (uint64, error) {
+	if err := s.sealing.take(ctx); err != nil {
+		return 0, err
+	}
+	defer s.sealing.give()
+	return uint64(float64(s.rowLimit()) / max(s.keptShare, 0.001)), nil
 }
 
 // sealUpTo seals everything below upTo, due or not.
