@@ -27,6 +27,8 @@ const (
 	ScopeConsent = "consent:write"  // record choices and withdrawals of persons it names
 	ScopeImport  = "consent:import" // beside consent:write: say when and where a choice was given
 	ScopeRights  = "rights:read"    // read records and proofs
+	ScopeManage  = "rights:manage"  // open and decide requests of data subjects
+	ScopeCustody = "custody"        // the custodian's work list
 	ScopeAdmin   = "admin"          // read the gateway's figures and its evidence log
 	ScopeStream  = "stream:"
 )
@@ -34,7 +36,7 @@ const (
 func knownScope(s string) bool {
 	destination, stream := strings.CutPrefix(s, ScopeStream)
 	return stream && destination != "" && !strings.ContainsRune(destination, ' ') ||
-		slices.Contains([]string{ScopeEvents, ScopeConsent, ScopeImport, ScopeRights, ScopeAdmin}, s)
+		slices.Contains([]string{ScopeEvents, ScopeConsent, ScopeImport, ScopeRights, ScopeManage, ScopeCustody, ScopeAdmin}, s)
 }
 
 // ErrToken: the access token is forged, expired, of another kind or of another gateway. It does not say which to a client.

@@ -53,6 +53,11 @@ type BatchRow struct {
 	Hour        time.Time `json:"hour"`       // of receipt, UTC
 	Generation  int       `json:"generation"` // of the object, from 1
 	Leaf        int64     `json:"leaf"`       // index of the intent in the evidence log
+
+	Claimed   int    `json:"claimed,omitempty"`   // the highest generation ever given out for a rewrite
+	Stated    uint64 `json:"stated,omitempty"`    // number of the replace entry that states the object; 0: Number does
+	Empty     bool   `json:"empty,omitempty"`     // a rewrite left no row and no object
+	Unindexed bool   `json:"unindexed,omitempty"` // adopted from the store after a restore: the index does not know whose rows it holds
 }
 
 // streamRow is one entry of a stream: Signed is empty from the intent until the object is stored, and never changes afterwards.

@@ -27,7 +27,7 @@ var (
 // EntryType says what a stream entry tells its destination.
 type EntryType string
 
-// BatchEntry is the one type in force; replace, erase, withdraw, restrict and lift follow with erasure.
+// BatchEntry states a shipped batch; entries.go has the other types.
 const BatchEntry EntryType = "batch"
 
 // entryMax bounds an entry's text in bytes; a batch entry takes about 1,200, one of hybrid recipients about 8,500.
@@ -48,6 +48,9 @@ type Entry struct {
 	IssuedAt    time.Time `json:"iat"`  // NumericDate, seconds
 	Previous    string    `json:"prev"` // SHA-256 (hex) of the entry before, as signed; empty for number 1
 	Batch       *Batch    `json:"batch,omitempty"`
+
+	Replace *Replace   `json:"replace,omitempty"`
+	Notice  *NoticeRef `json:"notice,omitempty"`
 }
 
 // Batch describes one shipped object.

@@ -17,7 +17,8 @@ type stage struct {
 // pipeline is the import graph: a stage may import what is left of it, at any distance, and itself.
 //
 //	policies ► consent/evidence ► consent/state ► pseudonymize/subject ► consent ► pseudonymize ► collector/spool ► collector
-//	                                                                                    └──► export ► export/{load,journey,rights}
+//	                                                                                    └──► export ► export/{load,journey}
+//	                                                                                          └──► export/rights/{proof,access} ► export/rights{,/sweep}
 func pipeline() []stage {
 	return []stage{
 		{"policies", nil},
@@ -34,8 +35,11 @@ func pipeline() []stage {
 		{"export", []string{"pseudonymize"}},
 		{"export/load", []string{"export"}},
 		{"export/journey", []string{"export"}},
-		{"export/rights", []string{"export"}},
-		{"cmd/internal", []string{"collector", "export/load", "export/journey", "export/rights"}},
+		{"export/rights/proof", []string{"export"}},
+		{"export/rights/access", []string{"export"}},
+		{"export/rights", []string{"export/rights/proof", "export/rights/access"}},
+		{"export/rights/sweep", []string{"export/rights/proof", "export/rights/access"}},
+		{"cmd/internal", []string{"collector", "export/load", "export/journey", "export/rights", "export/rights/sweep"}},
 		{"cmd", []string{"cmd/internal"}},
 		{"deploy", []string{"cmd"}},
 	}
@@ -116,7 +120,8 @@ func libraries() []library {
 		{"filippo.io/age", []string{"cmd/octroi-custodian", "cmd/octroi-load"}, []string{"export/seal.go"}},
 		// Where tokens are made or checked.
 		{"github.com/golang-jwt/jwt", nil, []string{
-			"collector/token.go", "consent/receipt.go", "consent/snapshot.go", "export/stream.go", "cmd/octroi/token.go",
+			"collector/token.go", "consent/receipt.go", "consent/snapshot.go", "export/stream.go", "export/rights/proof/statement.go",
+			"cmd/octroi/token.go",
 		}},
 		{"github.com/dgraph-io/badger", []string{"consent/state"}, nil},
 	}

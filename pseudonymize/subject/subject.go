@@ -47,6 +47,7 @@ type Kind uint8
 const (
 	Device Kind = iota + 1
 	Person
+	Request // a rights request: what it freezes is sealed under its own key (architecture.md "The slot file")
 )
 
 // Slot is the number of a subject's slot. 0 is no subject. Slots are never reused.
