@@ -65,6 +65,16 @@ func ParseRecipients(destination, custodian, recovery string) (Recipients, error
 	return all, nil
 }
 
+// ParseRecovery reads one age recipient, for what only the holder of R will ever read: a backup.
+func ParseRecovery(text string) (Recipients, error) {
+	name := strings.TrimSpace(text)
+	class, recipient, err := parseRecipient(name)
+	if err != nil {
+		return Recipients{}, fmt.Errorf("recipient of backups (R): %w", err)
+	}
+	return Recipients{Class: class, Names: []string{name}, list: []age.Recipient{recipient}}, nil
+}
+
 // parseRecipient never quotes the text: somebody may have put an identity there.
 func parseRecipient(text string) (class string, r age.Recipient, err error) {
 	switch {
