@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"github.com/octroi/octroi/collector"
 	"github.com/octroi/octroi/consent"
 	"github.com/octroi/octroi/export"
+	"github.com/octroi/octroi/policies"
 )
 
 // Config is the gateway's configuration, octroi.yaml. Paths are relative to the file's folder; secrets are named by file, never written
@@ -35,6 +37,8 @@ type Config struct {
 	Objects      ObjectsConfig       `yaml:"objects"`
 	Sites        []SiteConfig        `yaml:"sites"`
 	Destinations []DestinationConfig `yaml:"destinations"`
+	Rights       RightsConfig        `yaml:"rights"`
+	Backup       BackupConfig        `yaml:"backup"`
 	Memory       int64               `yaml:"memory"` // bytes the process should stay within; default 320 MiB; about 200 more a subject beyond a million
 
 	dir  string    // of the file
@@ -66,6 +70,23 @@ type SpoolConfig struct {
 	MaxBytes    int64         `yaml:"max_bytes"`    // default 4 GiB; beyond it events are answered 503
 	Window      time.Duration `yaml:"window"`       // of duplicate detection; default 24h
 	WindowCount int           `yaml:"window_count"` // events in it; default 2000000
+	SegmentAge  time.Duration `yaml:"segment_age"`  // how soon what is shipped leaves the disk, and so how long an erasure takes at least; default 1m
+}
+
+// RightsConfig is how the requests of data subjects are carried out. The public keys of custodian and DPO lie in the keys folder.
+type RightsConfig struct {
+	Packages     string        `yaml:"packages"`      // folder of access packages that wait to be opened, sealed; default "packages"
+	Notices      time.Duration `yaml:"notices"`       // destinations are told of erasures this often; default 24h
+	AckLimit     time.Duration `yaml:"ack_limit"`     // after it a destination that has not acknowledged is unconfirmed; default 168h
+	PackageKept  time.Duration `yaml:"package_kept"`  // an access package that nobody opens; default 168h
+	IdentityKept time.Duration `yaml:"identity_kept"` // whose a closed request was; default 720h
+	SlotCopies   time.Duration `yaml:"slot_copies"`   // how long you keep copies of the slot file, as certificates say; default 168h
+	ConsentProof string        `yaml:"consent_proof"` // how long a stripped proof of consent outlives an erasure, ISO 8601; default P5Y
+}
+
+// BackupConfig is for whom backups are encrypted.
+type BackupConfig struct {
+	Recipient string `yaml:"recipient"` // age recipient R, whose identity lies in the offline safe; none: no backups
 }
 
 // OutboxConfig bounds what waits for the object store.
@@ -197,6 +218,14 @@ func (c *Config) s3() export.S3Options {
 		o.CA = c.path(x.CA)
 	}
 	return o
+}
+
+// packages is the folder of access packages.
+func (c *Config) packages() string { return c.path(cmp.Or(c.Rights.Packages, defaultPackages)) }
+
+// consentProof is how long a stripped proof of consent outlives an erasure.
+func (c *Config) consentProof() (policies.Period, error) {
+	return policies.ParsePeriod(cmp.Or(c.Rights.ConsentProof, "P5Y"))
 }
 
 // sites are the configured sites as the collector knows them.

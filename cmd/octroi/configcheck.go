@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -15,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/octroi/octroi/collector"
+	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/policies"
 	"golang.org/x/text/language"
 )
@@ -32,9 +34,21 @@ const (
 	minInterval = 50 * time.Millisecond
 	maxInterval = 24 * time.Hour
 	minWindow   = time.Minute
-	minTimeout  = 100 * time.Millisecond
-	minMemory   = 64 << 20
+
+	minSegmentAge = time.Second
+	minTimeout    = 100 * time.Millisecond
+	minMemory     = 64 << 20
 )
+
+// The most that leaves a request its month.
+const (
+	maxAckLimit     = 14 * 24 * time.Hour
+	maxPackageKept  = 7 * 24 * time.Hour // rights.md D7
+	maxIdentityKept = 90 * 24 * time.Hour
+	maxSlotCopies   = 28 * 24 * time.Hour
+)
+
+const defaultPackages = "packages"
 
 // problems gathers what is wrong, by line and key.
 type problems struct {
@@ -88,6 +102,7 @@ func (c *Config) check() error {
 	c.checkObjects(p)
 	c.checkSites(p)
 	c.checkDestinations(p)
+	c.checkRights(p)
 	return errors.Join(p.found...)
 }
 
@@ -143,7 +158,37 @@ func (c *Config) checkBounds(p *problems) {
 	atLeast(p, "spool.max_bytes", c.Spool.MaxBytes, minSpool)
 	atLeast(p, "spool.window", c.Spool.Window, minWindow)
 	atLeast(p, "spool.window_count", c.Spool.WindowCount, 1)
+	atLeast(p, "spool.segment_age", c.Spool.SegmentAge, minSegmentAge)
 	atLeast(p, "outbox.max_bytes", c.Outbox.MaxBytes, minOutbox)
+}
+
+// checkRights wants what can be kept within the month that a request may take (GDPR Art. 12(3)).
+func (c *Config) checkRights(p *problems) {
+	r := &c.Rights
+	for _, x := range []struct {
+		key  string
+		have time.Duration
+		most time.Duration
+	}{
+		{"rights.notices", r.Notices, maxInterval},
+		{"rights.ack_limit", r.AckLimit, maxAckLimit},
+		{"rights.package_kept", r.PackageKept, maxPackageKept},
+		{"rights.identity_kept", r.IdentityKept, maxIdentityKept},
+		{"rights.slot_copies", r.SlotCopies, maxSlotCopies},
+	} {
+		atLeast(p, x.key, x.have, time.Second)
+		if x.have > x.most {
+			p.add(x.key, "%s is more than %s", x.have, x.most)
+		}
+	}
+	if kept, err := c.consentProof(); err != nil || kept.IsZero() {
+		p.add("rights.consent_proof", "want an ISO 8601 period such as P5Y")
+	}
+	if c.Backup.Recipient != "" {
+		if _, err := export.ParseRecovery(c.Backup.Recipient); err != nil {
+			p.add("backup.recipient", "%s", err)
+		}
+	}
 }
 
 func (c *Config) checkObjects(p *problems) {

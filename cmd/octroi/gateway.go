@@ -119,7 +119,7 @@ func logOrigin(node string) string { return "octroi/" + node }
 func (g *gateway) openSpool(context.Context) (err error) {
 	c := g.config.Spool
 	g.spool, err = spool.Open(spool.Options{
-		Dir: g.config.path(c.Dir), Key: g.keys.Spool, MaxBytes: c.MaxBytes, Window: c.Window, WindowCount: c.WindowCount,
+		Dir: g.config.path(c.Dir), Key: g.keys.Spool, MaxBytes: c.MaxBytes, Window: c.Window, WindowCount: c.WindowCount, SegmentAge: c.SegmentAge,
 	})
 	if err != nil {
 		return fmt.Errorf("opening spool: %w", err)

@@ -139,6 +139,14 @@ func (s *Spool) Head() uint64 {
 	return s.head()
 }
 
+// Least is the position of the first record whose bytes are still on disk, released or not; the tail's where there is none. What an
+// erasure froze is gone from the spool when Least has passed it.
+func (s *Spool) Least() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.segments[0].first
+}
+
 func (s *Spool) tail() uint64 { return s.segments[len(s.segments)-1].end }
 func (s *Spool) head() uint64 { return max(s.segments[0].first, s.released) }
 
