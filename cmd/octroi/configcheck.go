@@ -130,6 +130,7 @@ func (c *Config) checkListen(p *problems) {
 func (c *Config) checkPlaces(p *problems) {
 	places := []struct{ key, path string }{
 		{"keys", c.Keys}, {"state", c.State}, {"slots", c.Slots}, {"policies", c.Policies}, {"spool.dir", c.Spool.Dir}, {"outbox.dir", c.Outbox.Dir},
+		{"rights.packages", cmp.Or(c.Rights.Packages, defaultPackages)},
 	}
 	if c.Objects.Directory != "" {
 		places = append(places, struct{ key, path string }{"objects.directory", c.Objects.Directory})
