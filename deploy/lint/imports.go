@@ -18,7 +18,7 @@ type stage struct {
 //
 //	policies ► consent/evidence ► consent/state ► pseudonymize/subject ► consent ► pseudonymize ► collector/spool ► collector
 //	                                                                                    └──► export ► export/{load,journey}
-//	                                                                                          └──► export/rights/{proof,access} ► export/rights{,/sweep}
+//	                                                                                          └──► export/rights/{proof,letter,access} ► export/rights{,/sweep}
 func pipeline() []stage {
 	return []stage{
 		{"policies", nil},
@@ -36,8 +36,9 @@ func pipeline() []stage {
 		{"export/load", []string{"export"}},
 		{"export/journey", []string{"export"}},
 		{"export/rights/proof", []string{"export"}},
-		{"export/rights/access", []string{"export"}},
-		{"export/rights", []string{"export/rights/proof", "export/rights/access"}},
+		{"export/rights/letter", []string{"export"}},
+		{"export/rights/access", []string{"export/rights/letter"}},
+		{"export/rights", []string{"export/rights/proof", "export/rights/access", "export/rights/letter"}},
 		{"export/rights/sweep", []string{"export/rights/proof", "export/rights/access"}},
 		{"cmd/internal", []string{"collector", "export/load", "export/journey", "export/rights", "export/rights/sweep"}},
 		{"cmd", []string{"cmd/internal"}},
