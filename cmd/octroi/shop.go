@@ -37,8 +37,8 @@ func newShopCommand() *cobra.Command {
 		Use:   "shop",
 		Short: "simulate a shop: visitors who accept, refuse, change their mind, and tills",
 		Long: `Sends what a small shop would send: visitors who see the notice and accept, refuse or leave
-it; page views, searches, baskets and purchases; withdrawals; tills with loyalty cards; and now and
-then something wrong, so that refusals can be seen. It prints one line of JSON a second.`,
+it; page views, searches, baskets and purchases; withdrawals; requests for access and erasure; tills with
+loyalty cards; and now and then something wrong, so that refusals can be seen. It prints one line of JSON a second.`,
 		Example: "  octroi shop --url http://127.0.0.1:8080 --key demo --visitors 2",
 		Hidden:  true,
 		Args:    cobra.NoArgs,
@@ -104,6 +104,13 @@ func (s *shop) visit(ctx context.Context) {
 	if rand.Float64() < 0.15 {
 		s.post(ctx, browser, "/v1/consents/withdraw", map[string]any{"k": s.key})
 		s.browse(ctx, browser) // refused from now on
+	}
+	switch p := rand.Float64(); {
+	case p < 0.04:
+		s.post(ctx, browser, "/v1/me/requests", map[string]any{"k": s.key, "right": "access"})
+	case p < 0.08:
+		s.post(ctx, browser, "/v1/me/requests", map[string]any{"k": s.key, "right": "erasure"})
+		s.browse(ctx, browser) // refused: the cookie is gone, and so is who it was
 	}
 }
 
