@@ -1,0 +1,157 @@
+package proof
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/octroi/octroi/policies"
+)
+
+// Job is what is to be done, as it is approved: the pseudonyms are those whose rows may be read or cut, and no others.
+type Job struct {
+	Version      int       `json:"v"` // 1
+	Node         string    `json:"node"`
+	Request      string    `json:"request"` // UUID
+	Right        Right     `json:"right"`
+	Origin       Origin    `json:"origin"`
+	Received     time.Time `json:"received"` // UTC, seconds
+	Purposes     []string  `json:"purposes,omitempty"`
+	Language     string    `json:"language,omitempty"`     // of an access package: fr or en first
+	Recipient    string    `json:"recipient,omitempty"`    // age recipient that an access package is sealed to
+	Destinations []Whose   `json:"destinations,omitempty"` // by name; retention has none
+}
+
+// Whose are the pseudonyms of one person at one destination, 32 hex digits each.
+type Whose struct {
+	Destination string   `json:"destination"`
+	Devices     []string `json:"devices,omitempty"`
+	Persons     []string `json:"persons,omitempty"`
+}
+
+// MaxPseudonyms bounds the pseudonyms of a job at each destination.
+const MaxPseudonyms = 64
+
+// Pseudonyms is how many a job names in all; MaxPseudonyms bounds what one approval, or one place under the cap, can reach.
+func (j *Job) Pseudonyms() (n int) {
+	for _, w := range j.Destinations {
+		n += len(w.Devices) + len(w.Persons)
+	}
+	return n
+}
+
+// Same says whether two jobs are the same in every field: what an approval is held against.
+func (j *Job) Same(other *Job) bool {
+	one, err1 := json.Marshal(j)
+	two, err2 := json.Marshal(other)
+	return err1 == nil && err2 == nil && bytes.Equal(one, two)
+}
+
+// Check says whether a job that came unsigned could be signed: ErrStatement.
+func (j *Job) Check() error { return j.check() }
+
+func (j *Job) check() error {
+	err := all(
+		field{"v", j.Version == 1}, field{"node", name.MatchString(j.Node)}, field{"request", requestID.MatchString(j.Request)},
+		field{"right", j.Right.known()}, field{"origin", j.Origin.known()}, field{"received", whole(j.Received, time.Second)},
+		field{"purposes", set(j.Purposes, name, maxPurposes)},
+		field{"language", j.Language == "" || j.Language == "fr" || j.Language == "en"},
+		field{"recipient", j.Recipient == "" || recipient.MatchString(j.Recipient)},
+		field{"destinations", len(j.Destinations) <= maxDestinations && ascending(j.Destinations, func(a, b Whose) int {
+			return strings.Compare(a.Destination, b.Destination)
+		})},
+	)
+	if err != nil {
+		return err
+	}
+	for i := range j.Destinations {
+		if err := j.Destinations[i].check(); err != nil {
+			return fmt.Errorf("%w of a destination", err)
+		}
+	}
+	return j.agree()
+}
+
+// agree: what right and origin leave of the other fields.
+func (j *Job) agree() error {
+	switch {
+	case j.Right == Access && len(j.Purposes) > 0: // all of Art. 15(1), or nothing
+		return malformed("purposes of an access")
+	case j.Right == Access && (j.Origin == ByWithdrawal || j.Origin == ByRetention):
+		return malformed("origin of an access")
+	case j.Right == Erasure && j.Recipient != "":
+		return malformed("recipient of an erasure")
+	case (j.Origin == ByWithdrawal || j.Origin == ByRetention) && len(j.Purposes) == 0:
+		return malformed("purposes are missing")
+	case j.Origin == ByRetention && len(j.Destinations) > 0:
+		return malformed("pseudonyms of a retention")
+	}
+	return nil
+}
+
+func (w *Whose) check() error {
+	n := len(w.Devices) + len(w.Persons)
+	return all(
+		field{"name", name.MatchString(w.Destination)}, field{"number of pseudonyms", n > 0 && n <= MaxPseudonyms},
+		field{"devices", set(w.Devices, pseudonym, MaxPseudonyms)}, field{"persons", set(w.Persons, pseudonym, MaxPseudonyms)},
+	)
+}
+
+// Approve signs a job with the DPO's approval key.
+func Approve(j Job, key ed25519.PrivateKey) (string, error) { return sign(approvalKind, &j, key) }
+
+// VerifyApproval opens an approval: the job that was signed. ErrSignature, ErrStatement.
+func VerifyApproval(token string, key ed25519.PublicKey) (Job, error) {
+	return verify[Job](approvalKind, token, key)
+}
+
+// Schedule is the retention that a DPO approved for a policy: what the custodian may cut by its own clock.
+type Schedule struct {
+	Version   int               `json:"v"` // 1
+	Node      string            `json:"node"`
+	Policy    string            `json:"policy"`    // hex hash of the policy
+	Retention map[string]string `json:"retention"` // purpose → ISO 8601 period
+	IssuedAt  time.Time         `json:"iat"`
+}
+
+// NewSchedule is the retention of every purpose of a policy, to be approved for a node.
+func NewSchedule(node string, p *policies.Policy, at time.Time) Schedule {
+	hash := p.Hash()
+	s := Schedule{Version: 1, Node: node, Policy: fmt.Sprintf("%x", hash), Retention: map[string]string{}, IssuedAt: stamp(at)}
+	for _, purpose := range p.Purposes() {
+		s.Retention[purpose.ID] = purpose.Retention.String()
+	}
+	return s
+}
+
+func (s *Schedule) check() error {
+	err := all(
+		field{"v", s.Version == 1}, field{"node", name.MatchString(s.Node)}, field{"policy", digest.MatchString(s.Policy)},
+		field{"iat", whole(s.IssuedAt, time.Millisecond)}, field{"retention", len(s.Retention) > 0 && len(s.Retention) <= maxPurposes},
+	)
+	if err != nil {
+		return err
+	}
+	for purpose, text := range s.Retention {
+		period, err := policies.ParsePeriod(text)
+		// One spelling, and never at once: a schedule that is nothing but a wipe is no retention.
+		if !name.MatchString(purpose) || err != nil || period.IsZero() || period.String() != text {
+			return malformed("retention of a purpose")
+		}
+	}
+	return nil
+}
+
+// ApproveSchedule signs a retention schedule with the DPO's approval key.
+func ApproveSchedule(s Schedule, key ed25519.PrivateKey) (string, error) {
+	s.IssuedAt = stamp(s.IssuedAt)
+	return sign(scheduleKind, &s, key)
+}
+
+// VerifySchedule opens an approved schedule.
+func VerifySchedule(token string, key ed25519.PublicKey) (Schedule, error) {
+	return verify[Schedule](scheduleKind, token, key)
+}
