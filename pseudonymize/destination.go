@@ -88,7 +88,7 @@ type RowGrant struct {
 	Purpose string
 	Version int
 	Basis   policies.Basis
-	Ref     [16]byte
+	Ref     [16]byte     // zero where it rests on nobody's record (`subject: none`)
 	Slot    subject.Slot // for the intent; never encoded
 }
 
@@ -207,7 +207,11 @@ func (d *Destination) receipt(t time.Time) time.Time {
 	return time.UnixMilli(ms + d.clock).UTC()
 }
 
+// refer is zero for a purpose that rests on no record: so a row shows which of its grants rest on the person, when one of them goes.
 func (d *Destination) refer(slot subject.Slot, record uint32) (ref [16]byte) {
+	if slot == 0 {
+		return ref
+	}
 	binary.BigEndian.PutUint32(ref[:4], uint32(slot))
 	binary.BigEndian.PutUint32(ref[4:8], record)
 	copy(ref[8:], d.referenceSuffix[:])

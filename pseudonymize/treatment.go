@@ -9,7 +9,8 @@ import (
 	"github.com/octroi/octroi/policies"
 )
 
-// Treat is text after a treatment; empty where nothing may be kept, which is also the answer for a treatment that is not known.
+// Treat is text after a treatment; empty where nothing may be kept, which is also the answer for a treatment that is not known. To treat again what is
+// treated changes nothing: a row that loses a purpose has its fields treated a second time, as those that stay allow (export.Cut).
 func Treat(t policies.Treatment, text string) string {
 	switch t {
 	case policies.Keep:
@@ -121,10 +122,16 @@ var uaFamilies = [...]struct{ mark, family string }{
 	{"safari", "Safari"},
 }
 
-// UAFamily is the family of a User-Agent, without version or device (C9): one of a closed list, "other" beyond it, empty for none.
+// UAFamily is the family of a User-Agent, without version or device (C9): one of a closed list, "other" beyond it, empty for none. The name of a
+// family is that family.
 func UAFamily(text string) string {
 	if text == "" {
 		return ""
+	}
+	for i := range uaFamilies { // a family's name need not hold the mark it is known by
+		if text == uaFamilies[i].family {
+			return text
+		}
 	}
 	var buf [512]byte // no allocation for what browsers send
 	lower := buf[:0]

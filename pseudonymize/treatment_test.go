@@ -43,11 +43,32 @@ func TestTreat(t *testing.T) {
 		{policies.UAFamily, "Mozilla/5.0 (iPhone) Version/17 Safari/605", "Safari"},
 		{policies.UAFamily, "my-secret-agent/1", "other"},
 		{policies.UAFamily, "Googlebot/2.1", "bot"},
+		{policies.UAFamily, "Mozilla/5.0 (Linux; Android 15) SamsungBrowser/28.0 Chrome/130.0 Mobile Safari/537.36", "Samsung Internet"},
+		{policies.UAFamily, "Samsung Internet", "Samsung Internet"},
+		{policies.UAFamily, "other", "other"},
 	} {
 		if got := Treat(c.treatment, c.text); got != c.want {
 			t.Errorf("%s of %q: %q, want %q", c.treatment, c.text, got, c.want)
 		}
 	}
+}
+
+// FuzzTreatAgain: a treatment of what it has treated changes nothing. Rows that lose a purpose rest on that.
+func FuzzTreatAgain(f *testing.F) {
+	for _, text := range []string{
+		"https://u:p@h.example:80/a%2Fb?c#d", "HTTP://H.example", "/p/ä b;c?d", "///p", "http://[::1%25en0]/", "http://h\xff/%FF",
+		"203.0.113.77", "::ffff:1.2.3.4", "fe80::1%eth0", "Mozilla/5.0 SamsungBrowser/28.0 Safari/537.36", "OPR/1", "my agent",
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, treatment := range []policies.Treatment{policies.Keep, policies.URLPath, policies.UAFamily, policies.TruncateIP, policies.Drop} {
+			once := Treat(treatment, text)
+			if again := Treat(treatment, once); again != once {
+				t.Errorf("%s of %q is %q, and of that %q", treatment, text, once, again)
+			}
+		}
+	})
 }
 
 func FuzzURLPath(f *testing.F) {
