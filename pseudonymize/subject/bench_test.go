@@ -174,3 +174,26 @@ func BenchmarkOpen(b *testing.B) {
 		_ = s.file.Close()
 	}
 }
+
+// BenchmarkFind looks for a thousand marks, a few of which are there, among a million subjects.
+func BenchmarkFind(b *testing.B) {
+	r, _ := populated(b, million)
+	key := freshKey()
+	r.suppression = &key
+	marks := map[Remnant]bool{}
+	for i := range 1000 {
+		marks[Remnant{byte(i), byte(i >> 8)}] = true
+	}
+	for slot := Slot(1); slot <= million; slot += million / 10 {
+		s, err := r.BySlot(slot)
+		if err != nil {
+			b.Fatal(err)
+		}
+		marks[r.remnantOf(&s)] = true
+	}
+	for b.Loop() {
+		if found, err := r.Find(marks); err != nil || len(found) != 10 {
+			b.Fatal(len(found), err)
+		}
+	}
+}

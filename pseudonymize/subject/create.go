@@ -88,6 +88,16 @@ func inNamespace(claims []claim, ns namespace) (claim, bool) {
 	return claim{}, false
 }
 
+// MintRequest gives out, inside t, a slot for a rights request: it has no tag. What the request freezes is sealed under it, and Shred ends it.
+func (r *Registry) MintRequest(t *state.Txn) (Subject, error) {
+	s, row, err := r.slots.give(Request)
+	if err != nil {
+		return Subject{}, fmt.Errorf("giving a request its slot: %w", err)
+	}
+	row.set(t)
+	return s, nil
+}
+
 // create gives a slot out and writes the subject's rows.
 func (r *Registry) create(t *state.Txn, kind Kind, claims []claim) (Subject, error) {
 	s, row, err := r.slots.give(kind)

@@ -1,7 +1,5 @@
 package subject
 
-import "github.com/octroi/octroi/consent/state"
-
 // Value is the normalised text, which no other code can see.
 func Value(id Identifier) string { return id.value }
 
@@ -14,11 +12,8 @@ func WithKey(slot Slot, kind Kind, key [32]byte) Subject { return Subject{slot, 
 // ForTags is a registry that can only compute tags.
 func ForTags(lookupKey [32]byte) *Registry { return &Registry{tagger: newTagger(&lookupKey)} }
 
-// Sever is the first half of Shred, as a crash may leave it.
-func (r *Registry) Sever(t *state.Txn, s Subject) error { return r.sever(t, s) }
-
-// Overwrite is the second half without its note's removal.
-func (r *Registry) Overwrite(s Subject) error { return r.slots.shred(s.slot) }
+// OverwriteOnly is Overwrite without its note's removal, as a crash may leave it.
+func (r *Registry) OverwriteOnly(s Subject) error { return r.slots.shred(s.slot) }
 
 // Claims are the stored tags of a subject.
 func Claims(g getter, s Subject) (tags []Tag, err error) {
@@ -43,3 +38,6 @@ func OffsetOf(slot Slot) int64 { return slotOffset(slot) }
 
 // KeyOf is a subject's key.
 func KeyOf(s Subject) [32]byte { return s.key }
+
+// Remnant is what is remembered of a tag.
+func (r *Registry) Remnant(tag Tag) Remnant { return r.remnant(tag) }

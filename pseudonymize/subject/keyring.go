@@ -118,6 +118,23 @@ func (r *keyring) wipe(slot Slot) bool {
 	return true
 }
 
+// each calls fn for every slot whose key is there, by number.
+func (r *keyring) each(fn func(Subject)) {
+	p := r.segments.Load()
+	if p == nil {
+		return
+	}
+	for n, seg := range *p {
+		for i := range seg.keys {
+			s := Subject{slot: Slot(n*len(seg.keys) + i + 1)}
+			if seg.keys[i].load(&s.key) {
+				s.kind = seg.kinds[i/chunkSlots]
+				fn(s)
+			}
+		}
+	}
+}
+
 // given is the number of slots ever given out.
 func (r *keyring) given() (n int) {
 	p := r.segments.Load()

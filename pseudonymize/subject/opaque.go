@@ -7,13 +7,14 @@ import (
 )
 
 // What this file does: no verb of fmt, no slog handler and no encoder of the standard library shows an identifier, a credential, a
-// tag or a key. MarshalText serves encoding/json (values and map keys), encoding/xml and slog's text handler.
+// tag or a key; of a mark, only encoders do. MarshalText serves encoding/json (values and map keys), encoding/xml and slog's text handler.
 
 const (
 	opaqueSubject    = "[subject]"
 	opaqueIdentifier = "[identifier]"
 	opaqueCredential = "[credential]"
 	opaqueTag        = "[tag]"
+	opaqueMark       = "[mark]"
 )
 
 // Format writes "[subject]" for every verb.
@@ -48,6 +49,18 @@ func (Tag) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, opaqueTag) }
 
 // LogValue is "[tag]".
 func (Tag) LogValue() slog.Value { return slog.StringValue(opaqueTag) }
+
+// Format writes "[mark]" for every verb.
+func (Mark) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, opaqueMark) }
+
+// LogValue is "[mark]".
+func (Mark) LogValue() slog.Value { return slog.StringValue(opaqueMark) }
+
+// Format writes "[mark]" for every verb.
+func (Remnant) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, opaqueMark) }
+
+// LogValue is "[mark]".
+func (Remnant) LogValue() slog.Value { return slog.StringValue(opaqueMark) }
 
 // MarshalText is "[tag]".
 func (Tag) MarshalText() ([]byte, error) { return []byte(opaqueTag), nil }

@@ -14,7 +14,10 @@ type Options struct {
 	State     *state.Store
 	SlotFile  string // path; its folder must exist
 	LookupKey []byte // 32 bytes
-	CacheSize int    // tags kept in memory, at least 1024; default 2,000,000, which take 100 MiB when they are all there
+	// SuppressionKey, 32 bytes, is what erased subjects are remembered under. None: Mark, Suppress and Find are ErrSuppressionKey. A state
+	// that was opened with one never opens with another or with none: the erased would come back.
+	SuppressionKey []byte
+	CacheSize      int // tags kept in memory, at least 1024; default 2,000,000, which take 100 MiB when they are all there
 }
 
 // defaultCacheSize keeps 2 million tags.
@@ -26,7 +29,8 @@ type Registry struct {
 	slots       *slotFile
 	tags        *tagTable
 	tagger      *tagger
-	lookupCheck [16]byte // says which lookup key it is
+	lookupCheck [16]byte  // says which lookup key it is
+	suppression *[32]byte // nil: none
 }
 
 // OpenRegistry opens the slot file, or creates it where state never had one. It repairs what a crash leaves (an unfinished chunk at the
@@ -39,8 +43,17 @@ func OpenRegistry(o Options) (*Registry, error) {
 	if o.CacheSize == 0 {
 		o.CacheSize = defaultCacheSize
 	}
+	if n := len(o.SuppressionKey); n != 0 && n != 32 {
+		return nil, fmt.Errorf("opening subjects: suppression key has %d bytes, needs 32: %w", n, ErrSuppressionKey)
+	}
 	key := [32]byte(o.LookupKey)
-	r := &Registry{state: o.State, tags: newTagTable(o.CacheSize), tagger: newTagger(&key), lookupCheck: lookupCheck(&key)}
+	r := &Registry{
+		state: o.State, tags: newTagTable(o.CacheSize), tagger: newTagger(&key), lookupCheck: keyCheck(&key, lookupCheckUse),
+	}
+	if o.SuppressionKey != nil {
+		own := [32]byte(o.SuppressionKey)
+		r.suppression = &own
+	}
 	var h *home
 	var known knownSlots
 	err := o.State.View(func(v state.Reader) (err error) {
@@ -58,7 +71,7 @@ func OpenRegistry(o Options) (*Registry, error) {
 	if err := r.openSlots(o.SlotFile, h, known); err != nil {
 		return nil, fmt.Errorf("opening subjects: %w", err)
 	}
-	if err := r.settle(h == nil, known); err != nil {
+	if err := errors.Join(r.settle(h == nil, known), r.bindSuppression()); err != nil {
 		return nil, fmt.Errorf("opening subjects: %w", errors.Join(err, r.Close()))
 	}
 	return r, nil

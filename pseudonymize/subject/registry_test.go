@@ -21,11 +21,12 @@ type house struct {
 	store *state.Store
 	dir   string
 	key   []byte // lookup key
+	gone  []byte // suppression key
 }
 
 func newHouse(t testing.TB) *house {
 	t.Helper()
-	h := &house{t: t, dir: t.TempDir(), key: bytes.Repeat([]byte{7}, 32)}
+	h := &house{t: t, dir: t.TempDir(), key: bytes.Repeat([]byte{7}, 32), gone: bytes.Repeat([]byte{8}, 32)}
 	h.open()
 	t.Cleanup(func() { h.close() })
 	return h
@@ -46,7 +47,7 @@ func (h *house) tryOpen() (err error) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.Registry, err = subject.OpenRegistry(subject.Options{State: h.store, SlotFile: h.slotFile(), LookupKey: h.key})
+	h.Registry, err = subject.OpenRegistry(subject.Options{State: h.store, SlotFile: h.slotFile(), LookupKey: h.key, SuppressionKey: h.gone})
 	if err != nil {
 		h.close()
 	}

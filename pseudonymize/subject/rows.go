@@ -11,6 +11,8 @@ import (
 // Rows of this package in state, version 1; integers big-endian:
 //
 //	"t/" ‖ tag(16)                     slot(4) ‖ check(8), Derive("check")[:8] of the slot's key
+//	"s/gone/" ‖ remnant(16)            when whose tag it was was erased, Unix milliseconds(8); suppress.go
+//	"s/gone"                           HMAC-SHA256(suppression key, "suppression key check")[:16]; from the first start with the key
 //	"s/home"                           version(1) ‖ slot file's id(16) ‖ HMAC-SHA256(lookup key, "lookup key check")[:16]
 //	"s/chunk/" ‖ chunk(4)              kind(1) ‖ slots given out of it, from its first(2)
 //	"s/shred/" ‖ slot(4)               empty; there from the deletion of a subject's tags until its slot is overwritten
@@ -18,11 +20,14 @@ import (
 const (
 	tagTablePrefix = "t/"
 	homeKey        = "s/home"
+	gonePrefix     = "s/gone/"
+	goneCheckKey   = "s/gone"
 	chunkPrefix    = "s/chunk/"
 	shredPrefix    = "s/shred/"
 	ownTags        = "s/tags/"
 	rowVersion     = 1
 	lookupCheckUse = "lookup key check"
+	goneCheckUse   = "suppression key check"
 	tagRowLength   = 4 + 8
 	claimLength    = 1 + 16
 	homeRowLength  = 1 + 16 + 16
@@ -161,7 +166,7 @@ func readKnown(r state.Reader) (knownSlots, error) {
 			return fmt.Errorf("reading rows %q: value of %d bytes: %w", chunkPrefix, len(value), ErrDamaged)
 		}
 		g := givenSlots{Kind(value[0]), uint32(binary.BigEndian.Uint16(value[1:]))}
-		if (g.kind != Device && g.kind != Person) || g.n == 0 || g.n > chunkSlots {
+		if !g.kind.valid() || g.n == 0 || g.n > chunkSlots {
 			return fmt.Errorf("reading rows %q: chunk %d: %w", chunkPrefix, number, ErrDamaged)
 		}
 		known.given[number] = g
@@ -203,7 +208,8 @@ func readHome(g getter) (*home, error) {
 	return &home{[16]byte(row[1:17]), [16]byte(row[17:])}, nil
 }
 
-func lookupCheck(key *[32]byte) [16]byte {
-	sum := authenticate(key, lookupCheckUse, "")
+// keyCheck says which key it is, and nothing else of it.
+func keyCheck(key *[32]byte, use string) [16]byte {
+	sum := authenticate(key, use, "")
 	return [16]byte(sum[:16])
 }

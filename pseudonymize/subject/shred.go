@@ -24,7 +24,7 @@ func (r *Registry) Shred(ctx context.Context, s Subject) error {
 	case own.key != s.key:
 		return fmt.Errorf("shredding slot %d: of another registry: %w", s.slot, ErrUnknown)
 	}
-	err := r.state.Update(ctx, func(t *state.Txn) error { return r.sever(t, s) })
+	err := r.state.Update(ctx, func(t *state.Txn) error { return r.Sever(t, s) })
 	if err != nil {
 		return fmt.Errorf("shredding slot %d: %w", s.slot, err)
 	}
@@ -35,8 +35,27 @@ func (r *Registry) Shred(ctx context.Context, s Subject) error {
 	return nil
 }
 
-// sever deletes the subject's tags inside t and notes that its slot is to be overwritten.
-func (r *Registry) sever(t *state.Txn, s Subject) error {
+// Overwrite ends what Sever began: it overwrites the slot in place and fsyncs. It does nothing where that was done, or was never begun.
+func (r *Registry) Overwrite(ctx context.Context, slot Slot) error {
+	err := r.state.View(func(v state.Reader) error {
+		_, err := v.Get(slotKeyOf(shredPrefix, uint32(slot)))
+		return err
+	})
+	if errors.Is(err, state.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = r.finishShred(ctx, slot)
+	}
+	if err != nil {
+		return fmt.Errorf("shredding slot %d: %w", slot, err)
+	}
+	return nil
+}
+
+// Sever is the first half of Shred, inside the caller's change: it deletes the subject's tags and notes that its slot is to be overwritten. Once t
+// is durable nobody finds the subject; Overwrite, or OpenRegistry after a crash, does the rest.
+func (r *Registry) Sever(t *state.Txn, s Subject) error {
 	claims, err := readClaims(t, s)
 	switch {
 	case errors.Is(err, state.ErrNotFound): // deleted by an earlier call

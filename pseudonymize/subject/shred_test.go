@@ -80,7 +80,7 @@ func TestShredResumesAfterACrash(t *testing.T) {
 			got, err := h.Person(card)
 			wantError(t, subject.ErrUnknown, got, err)
 			if overwritten {
-				if err := h.Overwrite(jane); err != nil {
+				if err := h.OverwriteOnly(jane); err != nil {
 					t.Fatal(err)
 				}
 			} else if content, err := os.ReadFile(h.slotFile()); err != nil || !bytes.Contains(content, key[:]) {

@@ -21,7 +21,7 @@ import (
 //	chunk, 64 KiB:       1024 slots of one kind, written and fsynced as a whole before one of them is given out
 //	slot n, 64 bytes at 4096+(n-1)*64:
 //	                     state(1) ‖ zeros(3) ‖ n(4) ‖ zeros(8) ‖ key(32) ‖ zeros(12) ‖ crc32c of the 60 bytes before(4)
-//	state:               1 a device's key, 2 a person's key, 0xff shredded (the key is zeros)
+//	state:               1 a device's key, 2 a person's key, 3 a request's key, 0xff shredded (the key is zeros)
 //
 // Slots start at multiples of 64, so none crosses a sector: an overwrite is one sector's write. The file only grows; which slots were given
 // out stands in state (rows.go). What a run leaves over of a chunk is never given out by a later run, so that a state
@@ -33,8 +33,8 @@ type slotFile struct {
 	id   [16]byte
 	keys keyring
 
-	mu    sync.Mutex              // guards stock and the file's growth
-	stock [Person + 1]*freshChunk // what slots of a kind are given out of; nil: a new one at first need
+	mu    sync.Mutex               // guards stock and the file's growth
+	stock [Request + 1]*freshChunk // what slots of a kind are given out of; nil: a new one at first need
 }
 
 // blockFile is what slotFile needs of *os.File. WriteAt's bytes are durable once Sync has returned nil; after an error of either
@@ -200,7 +200,7 @@ func slotIn(chunk, i uint32, buf []byte) (Slot, []byte) {
 func checkSlot(slot Slot, b []byte) (Kind, bool) {
 	ok := binary.BigEndian.Uint32(b[slotSum:]) == crc32.Checksum(b[:slotSum], castagnoli) &&
 		Slot(binary.BigEndian.Uint32(b[4:])) == slot &&
-		(b[0] == byte(Device) || b[0] == byte(Person) || b[0] == slotShredded)
+		(Kind(b[0]).valid() || b[0] == slotShredded)
 	return Kind(b[0]), ok
 }
 
