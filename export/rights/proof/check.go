@@ -26,9 +26,9 @@ var (
 	pseudonym = regexp.MustCompile(`^[0-9a-f]{32}$`)
 	batchID   = regexp.MustCompile(`^[0-9a-f]{32}$`)
 	name      = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`) // of a node, destination, purpose, count or reason
-	recipient = regexp.MustCompile(`^age1[a-z0-9]{20,4000}$`)
+	recipient = regexp.MustCompile(`^age1[a-z0-9]{20,}$`)
 	objectKey = regexp.MustCompile(`^[A-Za-z0-9=_-][A-Za-z0-9=._/-]{0,899}$`)
-	versionID = regexp.MustCompile(`^[!-~]{0,1024}$`)
+	versionID = regexp.MustCompile(`^[!-~]{0,1000}$`)
 	keyID     = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
 )
 
