@@ -5,9 +5,11 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
+	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/policies"
 )
 
@@ -108,21 +110,27 @@ func VerifyApproval(token string, key ed25519.PublicKey) (Job, error) {
 	return verify[Job](approvalKind, token, key)
 }
 
-// Schedule is the retention that a DPO approved for a policy: what the custodian may cut by its own clock.
+// Schedule is the retention that a DPO approved for a policy: what the custodian may cut by its own clock, and what rows keep for the purposes
+// that are not over yet. Without Rules a false gateway could have every field of old rows wiped.
 type Schedule struct {
-	Version   int               `json:"v"` // 1
-	Node      string            `json:"node"`
-	Policy    string            `json:"policy"`    // hex hash of the policy
-	Retention map[string]string `json:"retention"` // purpose → ISO 8601 period
-	IssuedAt  time.Time         `json:"iat"`
+	Version   int                 `json:"v"` // 1
+	Node      string              `json:"node"`
+	Policy    string              `json:"policy"`    // hex hash of the policy
+	Retention map[string]string   `json:"retention"` // purpose → ISO 8601 period
+	Rules     export.PurposeRules `json:"rules"`     // of the same purposes
+	IssuedAt  time.Time           `json:"iat"`
 }
 
 // NewSchedule is the retention of every purpose of a policy, to be approved for a node.
 func NewSchedule(node string, p *policies.Policy, at time.Time) Schedule {
 	hash := p.Hash()
-	s := Schedule{Version: 1, Node: node, Policy: fmt.Sprintf("%x", hash), Retention: map[string]string{}, IssuedAt: stamp(at)}
+	s := Schedule{
+		Version: 1, Node: node, Policy: fmt.Sprintf("%x", hash), IssuedAt: stamp(at),
+		Retention: map[string]string{}, Rules: export.PurposeRules{},
+	}
 	for _, purpose := range p.Purposes() {
 		s.Retention[purpose.ID] = purpose.Retention.String()
+		s.Rules[purpose.ID] = maps.Clone(purpose.Fields)
 	}
 	return s
 }
@@ -140,6 +148,20 @@ func (s *Schedule) check() error {
 		// One spelling, and never at once: a schedule that is nothing but a wipe is no retention.
 		if !name.MatchString(purpose) || err != nil || period.IsZero() || period.String() != text {
 			return malformed("retention of a purpose")
+		}
+	}
+	return s.checkRules()
+}
+
+func (s *Schedule) checkRules() error {
+	for purpose, fields := range s.Rules {
+		if _, ok := s.Retention[purpose]; !ok || len(fields) > policies.MaxFields {
+			return malformed("rules of a purpose")
+		}
+		for field, treatment := range fields {
+			if !plain(field) || treatment != policies.Drop && treatment.Reveals() == 0 {
+				return malformed("rules of a field")
+			}
 		}
 	}
 	return nil
