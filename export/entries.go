@@ -1,9 +1,10 @@
 package export
 
 import (
-	"errors"
+	"fmt"
+	"regexp"
+	"strings"
 
-	"github.com/octroi/octroi/consent/state"
 	"github.com/octroi/octroi/policies"
 )
 
@@ -17,8 +18,10 @@ const (
 	LiftEntry     EntryType = "lift"
 )
 
-// ErrClaim: a rewrite was reported for another generation than the one that was last claimed.
-var ErrClaim = errors.New("batch was claimed again since, or its object has changed")
+// carriesNotices: the entry's statement is a notice object.
+func (t EntryType) carriesNotices() bool {
+	return t == EraseEntry || t == WithdrawEntry || t == RestrictEntry || t == LiftEntry
+}
 
 // Replace states which object holds a batch's rows from now on.
 type Replace struct {
@@ -49,45 +52,85 @@ type Notice struct {
 // PurposeRules are the fields that each purpose allows, with the treatment: what a row keeps when another of its purposes goes.
 type PurposeRules map[string]map[string]policies.Treatment
 
-// SealNotice encrypts n to the destination alone (the first of r), not to E and R.
-func SealNotice(n Notice, r Recipients) ([]byte, error) { panic("not yet") }
-
-// PackNotices makes the bytes of a notice object of sealed notices; OpenNotices reads them.
-func PackNotices(sealed [][]byte) []byte { panic("not yet") }
-
-// OpenNotices opens every notice of an object. It bounds counts and sizes; ErrIdentity, ErrSeal, ErrEntry.
-func OpenNotices(object []byte, ids Identities) ([]Notice, error) { panic("not yet") }
-
-// NoticeKey is the object key of a notice: <destination>/notices/<node>/<number, 12 digits>.age.
-func NoticeKey(destination, node string, number uint64) string { panic("not yet") }
-
-// Statement is what somebody beside the shipper puts into a destination's stream.
-type Statement struct {
-	Type    EntryType
-	Notices []byte // of PackNotices
+// NoticeKey is the object key of a notice: <destination>/notices/<node>/<number, 12 digits>.age. Where something else has that key, it goes to
+// its next generation: <number>.2.age.
+func NoticeKey(destination, node string, number uint64) string {
+	return noticeKey(destination, node, number, 1)
 }
 
-// Enter puts a statement about persons into the stream inside t; number is its place. It is published after every entry before it.
-func (s *Shipper) Enter(t *state.Txn, x Statement) (number uint64, err error) { panic("not yet") }
-
-// Claim records, inside t, the next generation of a batch's object before anybody puts it, and answers its number and key.
-func (s *Shipper) Claim(t *state.Txn, id BatchID) (generation int, key string, err error) {
-	panic("not yet")
+func noticeKey(destination, node string, number uint64, generation int) string {
+	name := fmt.Sprintf("%s/notices/%s/%012d", destination, node, number)
+	if generation > 1 {
+		name = fmt.Sprintf("%s.%d", name, generation)
+	}
+	return name + ".age"
 }
 
-// Replace makes now (nil: no object) the batch's object inside t, and puts the replace entry into the stream. ErrClaim where generation is not
-// the last claimed. It appends an evidence leaf as an intent does.
-func (s *Shipper) Replace(t *state.Txn, id BatchID, generation int, now *Batch) (number uint64, err error) {
-	panic("not yet")
+// The ends of object keys that tell their generation: see NoticeKey, BatchKey.
+var (
+	noticeGeneration = regexp.MustCompile(`^(\.[1-9][0-9]{0,8})?\.age$`)
+	keyGeneration    = regexp.MustCompile(`\.([0-9]{1,9})\.parquet\.age$`)
+)
+
+// Object is the batch as e states it, by a batch or a replace entry; nil where it states none.
+func (e *Entry) Object() *Batch {
+	if e.Replace != nil {
+		return e.Replace.Now
+	}
+	return e.Batch
 }
 
-// Published is the last published number of the stream. Its entries up to there are in the store.
-func (s *Shipper) Published() uint64 { return s.published.Load() }
+// checkStatement: an entry holds what its type says, and nothing else.
+func (e *Entry) checkStatement() error {
+	holds := 0
+	for _, there := range []bool{e.Batch != nil, e.Replace != nil, e.Notice != nil} {
+		if there {
+			holds++
+		}
+	}
+	switch {
+	case e.Type != BatchEntry && e.Type != ReplaceEntry && !e.Type.carriesNotices():
+		return fmt.Errorf("%w: type %q is not known here: a newer octroi is needed to read it", ErrEntry, e.Type)
+	case holds > 1:
+		return fmt.Errorf("%w: more than one statement", ErrEntry)
+	case e.Type == BatchEntry && e.Batch != nil:
+		return e.Batch.check(e.Destination)
+	case e.Type == ReplaceEntry && e.Replace != nil:
+		return e.Replace.check(e)
+	case e.Type.carriesNotices() && e.Notice != nil:
+		return e.Notice.check(e)
+	}
+	return fmt.Errorf("%w: %s entry without its statement", ErrEntry, e.Type)
+}
 
-// Statement numbers as they are committed, by destination: what was sealed before something has a number up to these.
-func Heads(r interface {
-	Get(key []byte) ([]byte, error)
-}, destinations ...string,
-) (map[string]uint64, error) {
-	panic("not yet")
+func (r *Replace) check(e *Entry) error {
+	switch {
+	case !batchID.MatchString(r.Batch):
+		return fmt.Errorf("%w: batch id", ErrEntry)
+	case r.Of == 0 || r.Of >= e.Number:
+		return fmt.Errorf("%w: it replaces what no earlier entry stated", ErrEntry)
+	case r.Generation < 2 || r.Generation >= 1e9: // the first is of the batch entry
+		return fmt.Errorf("%w: generation", ErrEntry)
+	case r.Now == nil:
+		return nil
+	case r.Now.ID != r.Batch:
+		return fmt.Errorf("%w: a batch keeps its id when its object is replaced", ErrEntry)
+	}
+	if m := keyGeneration.FindStringSubmatch(r.Now.Key); m == nil || m[1] != fmt.Sprint(r.Generation) {
+		return fmt.Errorf("%w: object key is of another generation", ErrEntry)
+	}
+	return r.Now.check(e.Destination)
+}
+
+func (n *NoticeRef) check(e *Entry) error {
+	rest, ok := strings.CutPrefix(n.Key, strings.TrimSuffix(NoticeKey(e.Destination, e.Node, e.Number), ".age"))
+	switch {
+	case !ok || !noticeGeneration.MatchString(rest):
+		return fmt.Errorf("%w: key of the notice object", ErrEntry)
+	case !hexDigest.MatchString(n.SHA256), !versionID.MatchString(n.Version):
+		return fmt.Errorf("%w: hash or version of the notice object", ErrEntry)
+	case n.Size <= 0 || n.Size > NoticesMax:
+		return fmt.Errorf("%w: size of the notice object", ErrEntry)
+	}
+	return nil
 }

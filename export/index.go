@@ -58,6 +58,34 @@ func (x *Index) Batch(id BatchID) (row BatchRow, err error) {
 	return row, err
 }
 
+// Upto are the batches that hold rows of s and were sealed up to the heads (see Heads) of their destinations; those that a rewrite left
+// empty, and those of other destinations, are not among them.
+func (x *Index) Upto(s subject.Subject, heads map[string]uint64) ([]BatchRow, error) {
+	rows, err := x.Batches(s)
+	return slices.DeleteFunc(rows, func(row BatchRow) bool { return row.Empty || row.Number > heads[row.Destination] }), err
+}
+
+// Unindexed are the batches of the destinations that a restored gateway adopted from the store and that still hold rows, in the order of
+// their ids: nobody knows whose, so that what is asked of a subject's batches is asked of them too. It reads no others.
+func (x *Index) Unindexed(destinations ...string) (rows []BatchRow, err error) {
+	err = x.state.View(func(r state.Reader) error {
+		return r.Scan([]byte(unindexedPrefix), func(key, _ []byte) error {
+			if len(key) != len(unindexedPrefix)+len(BatchID{}) {
+				return fmt.Errorf("%w: unindexed batch", ErrRow)
+			}
+			row, err := readBatchRow(r, BatchID(key[len(unindexedPrefix):]))
+			if err == nil && slices.Contains(destinations, row.Destination) {
+				rows = append(rows, row)
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading unindexed batches: %w", err)
+	}
+	return rows, nil
+}
+
 // writeIndex makes the index rows of a draft durable, some at a time.
 func (s *Shipper) writeIndex(ctx context.Context, d *draft) error {
 	return s.changeIndex(ctx, d, fmt.Errorf("%w: it was destroyed", errRevoked), func(t *state.Txn, key []byte) { t.Set(key, []byte{}) })

@@ -2,14 +2,11 @@ package export
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
-	"github.com/octroi/octroi/consent/evidence"
 	"github.com/octroi/octroi/consent/state"
 	"github.com/octroi/octroi/pseudonymize/subject"
 )
@@ -18,23 +15,6 @@ var (
 	errRevoked = errors.New("a subject of the batch revoked since it was regated")
 	errMoved   = errors.New("the cursor is not where the batch begins")
 )
-
-// intentCore is the core of an intent's evidence leaf, as JSON in this order. It has no strippable part and holds nothing of a person.
-// Its salts are random and are kept with it: see Openings.
-type intentCore struct {
-	Kind        string   `json:"kind"` // "intent"
-	Format      int      `json:"v"`    // 1
-	Destination string   `json:"destination"`
-	Node        string   `json:"node"`
-	Number      uint64   `json:"number"` // in the stream
-	Batch       string   `json:"batch"`
-	SHA256      string   `json:"sha256"` // of the sealed object
-	Size        int64    `json:"size"`
-	Rows        int      `json:"rows"`
-	Purposes    []string `json:"purposes"`
-	Policy      string   `json:"policy"`
-	Time        string   `json:"time"` // RFC 3339, UTC
-}
 
 // sealOne seals at most one batch of what is spooled below upTo; moved is false when nothing is left there. It waits while the outbox
 // is full: a dead destination fills its own outbox, and holds nobody else up before the spool is full.
@@ -107,9 +87,8 @@ func (s *Shipper) resolve() error {
 		if found {
 			s.outbox.add(d.id, d.size)
 		}
-		s.head.Store(c.number)
 		s.cursor.Store(c.cursor)
-		s.changed.ring()
+		s.reach(c.number)
 	}
 	s.doubt = nil
 	return nil
@@ -127,12 +106,12 @@ func (s *Shipper) learn(d *draft) {
 	s.keptShare = (s.keptShare + float64(d.rows)/float64(d.seen())) / 2
 }
 
-// awaitRoom waits until another object fits into the outbox, or it is empty.
+// awaitRoom waits until another object fits into the outbox, or it is empty, or SealThrough asks for more.
 func (s *Shipper) awaitRoom(ctx context.Context) error {
 	for {
 		changed := s.changed.next()
 		objects, bytes := s.outbox.waiting()
-		if objects == 0 || bytes+min(s.o.TargetBytes, s.o.OutboxMax/2) <= s.o.OutboxMax {
+		if objects == 0 || s.cursor.Load() < s.through.Load() || bytes+min(s.o.TargetBytes, s.o.OutboxMax/2) <= s.o.OutboxMax {
 			return nil
 		}
 		select {
@@ -194,43 +173,29 @@ func (s *Shipper) intent(t *state.Txn, d *draft) error {
 
 // enter writes the batch, its place in the stream, and its evidence.
 func (s *Shipper) enter(t *state.Txn, d *draft, number uint64) error {
-	hour := time.Unix(d.hour*3600, 0).UTC()
 	row := BatchRow{
 		Format: rowFormat, Destination: s.o.Name, Node: s.o.Node, Number: number,
-		First: d.first, Last: d.last, Hour: hour, Generation: 1,
+		First: d.first, Last: d.last, Hour: time.Unix(d.hour*3600, 0).UTC(), Generation: 1,
 		Batch: Batch{
-			ID: d.id.String(), Key: BatchKey(s.o.Name, s.o.Node, hour, d.first, d.last, 1),
-			SHA256: hex.EncodeToString(d.sha256[:]), Size: d.size, Rows: d.rows, From: d.oldest, To: d.newest,
+			ID: d.id.String(), SHA256: hex.EncodeToString(d.sha256[:]), Size: d.size, Rows: d.rows, From: d.oldest, To: d.newest,
 			Purposes: d.purposes(), PolicyHash: hex.EncodeToString(d.policy[:]), Recipients: s.o.Recipients.Names, Schema: EventsSchema,
 		},
 	}
-	core, err := json.Marshal(intentCore{
-		Kind: "intent", Format: rowFormat, Destination: row.Destination, Node: row.Node, Number: number, Batch: row.Batch.ID,
-		SHA256: row.Batch.SHA256, Size: d.size, Rows: d.rows, Purposes: row.Batch.Purposes, Policy: row.Batch.PolicyHash,
-		Time: s.o.Now().UTC().Format(time.RFC3339),
-	})
+	reused, err := readReused(t, s.o.Name)
 	if err != nil {
-		return fmt.Errorf("encoding intent: %w", err)
+		return err
 	}
-	opening := evidence.Opening{Core: core}
-	rand.Read(opening.Salt[:])
-	rand.Read(opening.StrippableSalt[:])
-	row.Leaf = t.Append(opening.Leaf())
-	for _, w := range []struct {
-		key []byte
-		row any
-	}{
-		{leafKey(row.Leaf), opening},
-		{batchKey(d.id), row},
-		{streamKey(s.o.Name, number), streamRow{Format: rowFormat, Batch: row.Batch.ID}},
-	} {
-		value, err := encodeRow(w.row)
-		if err != nil {
-			return err
-		}
-		t.Set(w.key, value)
+	if d.first < reused {
+		row.Name = objectName(s.o.Node, number)
 	}
-	return nil
+	row.Batch.Key = row.key(1)
+	if row.Leaf, err = prove(t, coreOf("intent", &row, number, s.o.Now())); err != nil {
+		return err
+	}
+	if err := setRow(t, batchKey(d.id), row); err != nil {
+		return err
+	}
+	return setRow(t, streamKey(s.o.Name, number), streamRow{Format: rowFormat, Batch: row.Batch.ID})
 }
 
 // committed runs in the writer once the intent is durable, also when nobody waits for it any more.
@@ -247,7 +212,6 @@ func (s *Shipper) committed(d *draft, c cursorRow) {
 		st.Dropped += uint64(d.fates[revoked])
 		st.Shredded += uint64(d.fates[shredded])
 	})
-	s.head.Store(c.number)
 	s.cursor.Store(c.cursor)
-	s.changed.ring()
+	s.reach(c.number)
 }

@@ -17,6 +17,9 @@ func (s *Shipper) runSealing(ctx context.Context) error {
 	})
 }
 
+// spoolPause is how long to wait for a record that the spool counts and does not show.
+const spoolPause = 100 * time.Millisecond
+
 // awaitDue returns when a batch is due: Interval after its first event was received, or when the spool has enough to fill an object.
 func (s *Shipper) awaitDue(ctx context.Context) error {
 	cursor := s.cursor.Load()
@@ -29,7 +32,7 @@ func (s *Shipper) awaitDue(ctx context.Context) error {
 	}
 	if len(head) == 0 {
 		// What lies between here and the tail is not durable yet, or was skipped. The cursor waits for a record that it can see.
-		return sleep(ctx, min(s.o.Interval, time.Second)/10)
+		return sleep(ctx, min(s.o.Interval/10, spoolPause))
 	}
 	age := s.o.Now().Sub(time.UnixMilli(head[0].Event.ReceivedMillis))
 	due := min(s.o.Interval-age, s.o.Interval) // a clock that was set back must not stretch it

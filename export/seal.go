@@ -75,6 +75,12 @@ func ParseRecovery(text string) (Recipients, error) {
 	return Recipients{Class: class, Names: []string{name}, list: []age.Recipient{recipient}}, nil
 }
 
+// destination are r without all but the first, the destination itself: for what is nobody else's business.
+func (r Recipients) destination() Recipients {
+	n := min(1, len(r.list))
+	return Recipients{Class: r.Class, Names: r.Names[:n], list: r.list[:n]}
+}
+
 // parseRecipient never quotes the text: somebody may have put an identity there.
 func parseRecipient(text string) (class string, r age.Recipient, err error) {
 	switch {

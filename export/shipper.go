@@ -142,9 +142,10 @@ type Shipper struct {
 	keptShare   float64 // rows ÷ spooled events looked at, of earlier batches
 
 	cursor    atomic.Uint64 // as committed
-	head      atomic.Uint64 // last stream number that an intent has given out
+	head      atomic.Uint64 // last stream number that an intent or a statement has taken
 	published atomic.Uint64 // last stream number that is published
-	changed   bell          // rings when head, published or the outbox have changed
+	through   atomic.Uint64 // spool position below which everything is sealed, however full the outbox is
+	changed   bell          // rings when head, published, through or the outbox have changed
 
 	mu    sync.Mutex
 	stats ShipperStats // guarded by mu
@@ -194,12 +195,9 @@ func (s *Shipper) recover(ctx context.Context) error {
 		return fmt.Errorf("%w: %d entries published, %d sealed", ErrRow, published, c.number)
 	}
 	if tail := s.o.Spool.Tail(); c.cursor > tail {
-		// The spool lost its end, or was replaced. Its next events will get positions that lie below the cursor: begin again with what is
-		// left. What was shipped before comes a second time, and the loader knows it by (site, event id).
 		s.log.ErrorContext(ctx, "spool is older than the cursor: shipping again what is left of it", "alarm", true, "cursor", c.cursor, "tail", tail)
 		s.count(func(st *ShipperStats) { st.Alarms++ })
-		c.cursor = 0
-		if err := s.o.State.Update(ctx, func(t *state.Txn) error { t.Set(cursorKey(s.o.Name), c.encode()); return nil }); err != nil {
+		if c, err = s.restart(ctx); err != nil {
 			return fmt.Errorf("moving cursor: %w", err)
 		}
 	}
@@ -217,19 +215,41 @@ func (s *Shipper) recover(ctx context.Context) error {
 	})
 }
 
+// restart moves the cursor to the beginning. The spool lost its end, or was replaced: its next events will get positions that lie below the
+// cursor. What was shipped before comes a second time, and the loader knows it by (site, event id).
+func (s *Shipper) restart(ctx context.Context) (c cursorRow, err error) {
+	err = s.o.State.Update(ctx, func(t *state.Txn) error {
+		if c, err = readCursor(t, s.o.Name); err != nil {
+			return err
+		}
+		if err := reuse(t, s.o.Name, c.cursor); err != nil {
+			return err
+		}
+		c.cursor = 0
+		t.Set(cursorKey(s.o.Name), c.encode())
+		return nil
+	})
+	return c, err
+}
+
+// reuse remembers that positions below one may come again.
+func reuse(t *state.Txn, destination string, below uint64) error {
+	reused, err := readReused(t, destination)
+	if err == nil && reused < below {
+		t.Set(reusedKey(destination), encodeNumber(below))
+	}
+	return err
+}
+
 // checkNode: a stream is one node's. Under another name it would begin in the middle, and every reader would miss what is before.
 func (s *Shipper) checkNode(r state.Reader, number uint64) error {
 	entry, err := readStreamRow(r, s.o.Name, number)
 	if err != nil {
 		return err
 	}
-	id, err := ParseBatchID(entry.Batch)
-	if err != nil {
-		return fmt.Errorf("%w: batch of stream entry %d", ErrRow, number)
-	}
-	row, err := readBatchRow(r, id)
-	if err == nil && row.Node != s.o.Node {
-		err = fmt.Errorf("%w: the stream is of node %q, the configuration says %q: give the node its name back", ErrOptions, row.Node, s.o.Node)
+	node, err := entry.node(r)
+	if err == nil && node != s.o.Node {
+		err = fmt.Errorf("%w: the stream is of node %q, the configuration says %q: give the node its name back", ErrOptions, node, s.o.Node)
 	}
 	return err
 }
@@ -270,6 +290,27 @@ func (s *Shipper) Flush(ctx context.Context) error {
 		return fmt.Errorf("flushing shipments to %s: %w (%s)", s.o.Name, err, s.Stats().LastError)
 	}
 	return nil
+}
+
+// SealThrough seals everything that is spooled below position, due or not, however full the outbox is: what an erasure waits for must not
+// wait for a dead destination. It does not wait for puts. It returns once Cursor is at position, and tries until ctx ends; then Run goes on
+// past the outbox's bound up to there.
+func (s *Shipper) SealThrough(ctx context.Context, position uint64) error {
+	for through := s.through.Load(); through < position && !s.through.CompareAndSwap(through, position); through = s.through.Load() {
+	}
+	s.changed.ring() // who waits for room need not any more
+	for {
+		err := s.sealUpTo(ctx, position)
+		if err == nil && s.cursor.Load() < position {
+			err = sleep(ctx, spoolPause) // what lies between is not durable yet, or was skipped
+		}
+		if err != nil {
+			return fmt.Errorf("sealing for %s through position %d: %w", s.o.Name, position, err)
+		}
+		if s.cursor.Load() >= position {
+			return nil
+		}
+	}
 }
 
 // Cursor is the spool position below which everything is sealed for this destination. The caller releases the spool up to the least.

@@ -47,8 +47,9 @@ type Entry struct {
 	Type        EntryType `json:"evt"`
 	IssuedAt    time.Time `json:"iat"`  // NumericDate, seconds
 	Previous    string    `json:"prev"` // SHA-256 (hex) of the entry before, as signed; empty for number 1
-	Batch       *Batch    `json:"batch,omitempty"`
 
+	// Exactly one of them: Batch of a batch entry, Replace of a replace entry, Notice of the others.
+	Batch   *Batch     `json:"batch,omitempty"`
 	Replace *Replace   `json:"replace,omitempty"`
 	Notice  *NoticeRef `json:"notice,omitempty"`
 }
@@ -78,6 +79,9 @@ type entryClaims struct {
 	IssuedAt    int64       `json:"iat"`
 	Previous    string      `json:"prev"`
 	Batch       *batchClaim `json:"batch,omitempty"`
+
+	Replace *replaceClaim `json:"replace,omitempty"`
+	Notice  *NoticeRef    `json:"notice,omitempty"`
 }
 
 // batchClaim is Batch as it stands in the token: times are RFC 3339 in UTC, to the millisecond.
@@ -94,6 +98,14 @@ type batchClaim struct {
 	PolicyHash string   `json:"policy"`
 	Recipients []string `json:"recipients"`
 	Schema     string   `json:"schema"`
+}
+
+// replaceClaim is Replace as it stands in the token.
+type replaceClaim struct {
+	Batch      string      `json:"batch"`
+	Of         uint64      `json:"of"`
+	Generation int         `json:"generation"`
+	Now        *batchClaim `json:"now,omitempty"`
 }
 
 const streamMillis = "2006-01-02T15:04:05.000Z"
@@ -254,12 +266,8 @@ func (e *Entry) check() error {
 		return fmt.Errorf("%w: hash of the entry before", ErrEntry)
 	case e.IssuedAt.Unix() <= 0:
 		return fmt.Errorf("%w: time of issue", ErrEntry)
-	case e.Type != BatchEntry:
-		return fmt.Errorf("%w: type %q is not known here: a newer octroi is needed to read it", ErrEntry, e.Type)
-	case e.Batch == nil:
-		return fmt.Errorf("%w: a batch entry without its batch", ErrEntry)
 	}
-	return e.Batch.check(e.Destination)
+	return e.checkStatement()
 }
 
 func (b *Batch) check(destination string) error {
@@ -288,37 +296,59 @@ func (b *Batch) check(destination string) error {
 func (e *Entry) claims() *entryClaims {
 	c := &entryClaims{
 		Destination: e.Destination, Node: e.Node, Number: e.Number, Type: e.Type,
-		IssuedAt: e.IssuedAt.Unix(), Previous: e.Previous,
+		IssuedAt: e.IssuedAt.Unix(), Previous: e.Previous, Notice: e.Notice,
 	}
-	if b := e.Batch; b != nil {
-		c.Batch = &batchClaim{
-			ID: b.ID, Key: b.Key, Version: b.Version, SHA256: b.SHA256, Size: b.Size, Rows: b.Rows,
-			From: b.From.UTC().Format(streamMillis), To: b.To.UTC().Format(streamMillis),
-			Purposes: b.Purposes, PolicyHash: b.PolicyHash, Recipients: b.Recipients, Schema: b.Schema,
-		}
+	c.Batch = e.Batch.claim()
+	if r := e.Replace; r != nil {
+		c.Replace = &replaceClaim{Batch: r.Batch, Of: r.Of, Generation: r.Generation, Now: r.Now.claim()}
 	}
 	return c
 }
 
-func (c *entryClaims) entry() (Entry, error) {
-	e := Entry{
-		Destination: c.Destination, Node: c.Node, Number: c.Number, Type: c.Type,
-		IssuedAt: time.Unix(c.IssuedAt, 0).UTC(), Previous: c.Previous,
+// claim is nil for no batch.
+func (b *Batch) claim() *batchClaim {
+	if b == nil {
+		return nil
 	}
-	if c.Batch == nil {
-		return e, nil
-	}
-	from, err1 := time.Parse(streamMillis, c.Batch.From)
-	to, err2 := time.Parse(streamMillis, c.Batch.To)
-	if err1 != nil || err2 != nil {
-		return Entry{}, fmt.Errorf("%w: time range", ErrEntry)
-	}
-	b := c.Batch
-	e.Batch = &Batch{
-		ID: b.ID, Key: b.Key, Version: b.Version, SHA256: b.SHA256, Size: b.Size, Rows: b.Rows, From: from, To: to,
+	return &batchClaim{
+		ID: b.ID, Key: b.Key, Version: b.Version, SHA256: b.SHA256, Size: b.Size, Rows: b.Rows,
+		From: b.From.UTC().Format(streamMillis), To: b.To.UTC().Format(streamMillis),
 		Purposes: b.Purposes, PolicyHash: b.PolicyHash, Recipients: b.Recipients, Schema: b.Schema,
 	}
+}
+
+func (c *entryClaims) entry() (e Entry, err error) {
+	e = Entry{
+		Destination: c.Destination, Node: c.Node, Number: c.Number, Type: c.Type,
+		IssuedAt: time.Unix(c.IssuedAt, 0).UTC(), Previous: c.Previous, Notice: c.Notice,
+	}
+	if e.Batch, err = c.Batch.batch(); err != nil {
+		return Entry{}, err
+	}
+	if r := c.Replace; r != nil {
+		now, err := r.Now.batch()
+		if err != nil {
+			return Entry{}, err
+		}
+		e.Replace = &Replace{Batch: r.Batch, Of: r.Of, Generation: r.Generation, Now: now}
+	}
 	return e, nil
+}
+
+// batch is nil for no claim.
+func (c *batchClaim) batch() (*Batch, error) {
+	if c == nil {
+		return nil, nil
+	}
+	from, err1 := time.Parse(streamMillis, c.From)
+	to, err2 := time.Parse(streamMillis, c.To)
+	if err1 != nil || err2 != nil {
+		return nil, fmt.Errorf("%w: time range", ErrEntry)
+	}
+	return &Batch{
+		ID: c.ID, Key: c.Key, Version: c.Version, SHA256: c.SHA256, Size: c.Size, Rows: c.Rows, From: from, To: to,
+		Purposes: c.Purposes, PolicyHash: c.PolicyHash, Recipients: c.Recipients, Schema: c.Schema,
+	}, nil
 }
 
 // UnmarshalJSON reads claims strictly.

@@ -51,6 +51,21 @@ func (x *Streams) Entries(destination string, after uint64, limit int) (texts []
 	return texts, nil
 }
 
+// EntryText is the signed text of a published entry: ErrGap where none has the number.
+func (x *Streams) EntryText(destination string, number uint64) (string, error) {
+	if number == 0 {
+		return "", fmt.Errorf("reading stream: %w: 0 of %q", ErrGap, destination)
+	}
+	texts, err := x.Entries(destination, number-1, 1)
+	if err == nil && len(texts) == 0 {
+		err = fmt.Errorf("reading stream: %w: %d of %q is not published", ErrGap, number, destination)
+	}
+	if err != nil {
+		return "", err
+	}
+	return texts[0], nil
+}
+
 // Head is the end of a stream.
 type Head struct {
 	Destination string `json:"destination"`

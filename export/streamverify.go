@@ -11,6 +11,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 )
 
 // StreamCheck says what VerifyStream checks a stream against.
@@ -20,17 +21,18 @@ type StreamCheck struct {
 	// Heads are the least numbers that must be there, by node: what a destination acknowledged, or what an evidence log shows. Without
 	// them, entries taken off the end leave no trace in the stream itself.
 	Heads map[string]uint64
-	// Sealed are batches known from elsewhere, such as the openings of intents in the evidence log: each must stand in the stream.
+	// Sealed are objects known from elsewhere, such as the openings of intents in the evidence log: each must stand in the stream.
 	Sealed []SealedBatch
-	// Objects also hashes the batch objects, which then must be in the folder.
+	// Objects also hashes the batch objects, which then must be in the folder: of each batch the present one, as the last entry about it
+	// states it. Those that were replaced need not be there any more, and of a batch that was left empty there is none.
 	Objects bool
 }
 
-// SealedBatch is one batch as its intent states it.
+// SealedBatch is one object of a batch as its intent, or the evidence of its replacement, states it.
 type SealedBatch struct {
 	Node   string
 	Number uint64 // of the stream entry
-	SHA256 string // of the ciphertext, hex
+	SHA256 string // of the ciphertext, hex; empty where a replacement left no object
 	At     string // when it was sealed, RFC 3339
 }
 
@@ -38,7 +40,7 @@ type SealedBatch struct {
 type StreamReport struct {
 	Heads   map[string]uint64 // last entry by node
 	Entries int
-	Rows    int
+	Rows    int // of the present objects
 	Objects int // that were hashed
 }
 
@@ -51,7 +53,8 @@ var ErrAhead = errors.New("it was not yet published when this copy was made, or 
 var ErrObject = errors.New("batch object is not the one of its stream entry")
 
 // VerifyStream checks a folder that holds <destination>/stream/<node>/<number>.jws, offline: each signature, the numbering from 1
-// without gaps, each entry's hash in the next, that nothing else lies there, and what c asks for beside. The error names the entry.
+// without gaps, each entry's hash in the next, that a replacement is of what was stated last, that nothing else lies there, and what c asks
+// for beside. The error names the entry.
 func VerifyStream(folder fs.FS, c StreamCheck) (StreamReport, error) {
 	report := StreamReport{Heads: map[string]uint64{}}
 	root := path.Join(c.Destination, "stream")
@@ -59,7 +62,9 @@ func VerifyStream(folder fs.FS, c StreamCheck) (StreamReport, error) {
 	if err != nil && (!errors.Is(err, fs.ErrNotExist) || len(c.Sealed)+len(c.Heads) == 0) { // else: all that should be there is missing
 		return report, fmt.Errorf("verifying stream of %q: %w", c.Destination, err)
 	}
-	v := streamVerifier{folder: folder, check: c, report: &report, sealed: map[string]map[uint64]SealedBatch{}}
+	v := streamVerifier{
+		folder: folder, check: c, report: &report, sealed: map[string]map[uint64]SealedBatch{}, present: map[string]presentObject{},
+	}
 	for _, s := range c.Sealed {
 		if v.sealed[s.Node] == nil {
 			v.sealed[s.Node] = map[uint64]SealedBatch{}
@@ -71,8 +76,10 @@ func VerifyStream(folder fs.FS, c StreamCheck) (StreamReport, error) {
 			return report, fmt.Errorf("verifying stream of %q: %w", c.Destination, err)
 		}
 	}
-	if err := v.complete(); err != nil {
-		return report, fmt.Errorf("verifying stream of %q: %w", c.Destination, err)
+	for _, rest := range []func() error{v.complete, v.objects} {
+		if err := rest(); err != nil {
+			return report, fmt.Errorf("verifying stream of %q: %w", c.Destination, err)
+		}
 	}
 	return report, nil
 }
@@ -82,6 +89,17 @@ type streamVerifier struct {
 	check  StreamCheck
 	report *StreamReport
 	sealed map[string]map[uint64]SealedBatch // node → number
+
+	present map[string]presentObject // batch id → what the last entry about it states
+}
+
+// presentObject is what is kept of a batch: of a long stream there are many.
+type presentObject struct {
+	node        string
+	number      uint64 // of the entry that states it
+	key, sha256 string // no key: no object
+	size        int64
+	rows        int
 }
 
 func (v *streamVerifier) node(node fs.DirEntry) error {
@@ -120,21 +138,65 @@ func (v *streamVerifier) entry(chain *Chain, name string) error {
 		return err
 	}
 	if want, ok := v.sealed[e.Node][e.Number]; ok {
-		if e.Batch == nil || e.Batch.SHA256 != want.SHA256 {
+		if !want.is(&e) {
 			return fmt.Errorf("%w: the evidence states another batch under its number", ErrChain)
 		}
 		delete(v.sealed[e.Node], e.Number)
 	}
 	v.report.Entries++
-	if e.Batch == nil {
+	return v.follow(&e)
+}
+
+// is says whether the entry states the object.
+func (s *SealedBatch) is(e *Entry) bool {
+	b := e.Object()
+	if b == nil {
+		return e.Replace != nil && s.SHA256 == ""
+	}
+	return b.SHA256 == s.SHA256
+}
+
+// follow keeps which object is the present one of each batch.
+func (v *streamVerifier) follow(e *Entry) error {
+	id := ""
+	switch {
+	case e.Batch != nil:
+		if id = e.Batch.ID; v.present[id].number != 0 {
+			return fmt.Errorf("%w: entry %d states the same batch", ErrChain, v.present[id].number)
+		}
+	case e.Replace != nil:
+		id = e.Replace.Batch
+		if p := v.present[id]; p.node != e.Node || p.number != e.Replace.Of || p.key == "" {
+			return fmt.Errorf("%w: it replaces what is not the batch's present object", ErrChain)
+		}
+	default:
 		return nil
 	}
-	v.report.Rows += e.Batch.Rows
+	p := presentObject{node: e.Node, number: e.Number}
+	if b := e.Object(); b != nil {
+		p.key, p.sha256, p.size, p.rows = b.Key, b.SHA256, b.Size, b.Rows
+	}
+	v.report.Rows += p.rows - v.present[id].rows
+	v.present[id] = p
+	return nil
+}
+
+// objects hashes the present objects, if that is asked for, in the order of their keys.
+func (v *streamVerifier) objects() error {
 	if !v.check.Objects {
 		return nil
 	}
-	v.report.Objects++
-	return verifyObject(v.folder, e.Batch)
+	order := func(a, b presentObject) int { return strings.Compare(a.key, b.key) }
+	for _, p := range slices.SortedFunc(maps.Values(v.present), order) {
+		if p.key == "" {
+			continue
+		}
+		v.report.Objects++
+		if err := verifyObject(v.folder, p); err != nil {
+			return fmt.Errorf("%s: %w", EntryKey(v.check.Destination, p.node, p.number), err)
+		}
+	}
+	return nil
 }
 
 func readEntry(folder fs.FS, name string) (string, error) {
@@ -147,8 +209,8 @@ func readEntry(folder fs.FS, name string) (string, error) {
 	return string(text), err
 }
 
-func verifyObject(folder fs.FS, b *Batch) error {
-	f, err := folder.Open(b.Key)
+func verifyObject(folder fs.FS, p presentObject) error {
+	f, err := folder.Open(p.key)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrObject, err)
 	}
@@ -158,8 +220,8 @@ func verifyObject(folder fs.FS, b *Batch) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrObject, err)
 	}
-	if n != b.Size || hex.EncodeToString(h.Sum(nil)) != b.SHA256 {
-		return fmt.Errorf("%w: %s has other bytes", ErrObject, b.Key)
+	if n != p.size || hex.EncodeToString(h.Sum(nil)) != p.sha256 {
+		return fmt.Errorf("%w: %s has other bytes", ErrObject, p.key)
 	}
 	return nil
 }
