@@ -22,7 +22,7 @@ type kind struct {
 // The kinds. A statement of one never passes for another: the typ stands in the pinned header.
 var (
 	approvalKind    = kind{"octroi-approval+jwt", 256 << 10}
-	scheduleKind    = kind{"octroi-schedule+jwt", 64 << 10}
+	scheduleKind    = kind{"octroi-schedule+jwt", 256 << 10}
 	rewriteKind     = kind{"octroi-rewrite+jwt", 256 << 10}
 	purgeKind       = kind{"octroi-purge+jwt", 1 << 20}
 	collectedKind   = kind{"octroi-collected+jwt", 64 << 10}
