@@ -65,7 +65,7 @@ func TestConfigRefuses(t *testing.T) {
 		{"packages kept", "keys: keys", "keys: keys\nrights: {package_kept: 200h}", "rights.package_kept"},
 		{"slot copies", "keys: keys", "keys: keys\nrights: {slot_copies: -1h}", "rights.slot_copies"},
 		{"consent proof", "keys: keys", "keys: keys\nrights: {consent_proof: 5y}", "rights.consent_proof"},
-		{"backup recipient", "keys: keys", "keys: keys\nbackup: {recipient: age1x}", "backup.recipient"},
+		{"backup recipient", "\n  recipient: age1", "\n  recipient: age9", "backup.recipient"},
 		{"memory", "keys: keys", "keys: keys\nmemory: -1", "memory"},
 		{"no store", "directory: ../objects", "directory: ''", "objects: name exactly one"},
 		{"two stores", "directory: ../objects", "directory: ../objects\n  s3: {endpoint: 'https://s3.example', bucket: b, credentials: c}", "objects: name exactly one"},

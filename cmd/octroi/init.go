@@ -53,7 +53,8 @@ func newInitCommand() *cobra.Command {
 moved to the machine of its holder, the configuration, and the policies to edit.
 
   DIR/gateway     octroi.yaml, policies/, keys/ of the internet-facing process
-  DIR/custodian   identity E: reads batches for access and erasure requests
+  DIR/custodian   identity E and custodian.key: reads and rewrites batches for access and
+                  erasure; custodian.yaml is ready for octroi-custodian
   DIR/warehouse   identity W of each destination, and the key its stream is checked with
   DIR/dpo         the approval key of the data protection officer
   DIR/offline     identity R (recovery) and copies of the gateway's keys: move it to a safe
@@ -145,6 +146,9 @@ func (p *initPlan) create() error {
 	if err := p.handOut(keys); err != nil {
 		return err
 	}
+	if err := p.writeCustodian(destinations); err != nil {
+		return err
+	}
 	if err := copyPolicies(filepath.Join(gateway, "policies")); err != nil {
 		return err
 	}
@@ -191,28 +195,36 @@ func (p *initPlan) createIdentity(path string) (recipient string, err error) {
 
 // handOut gives each holder what it needs beside its own secrets.
 func (p *initPlan) handOut(keys string) error {
-	if _, err := keyfile.CreateSigning(filepath.Join(p.dir, dpoDir, "approval.key"), "approval"); err != nil {
+	custodian, officer := filepath.Join(p.dir, custodianDir), filepath.Join(p.dir, dpoDir)
+	if _, err := keyfile.CreateSigning(keyPath(officer, "approval"), "approval"); err != nil {
 		return err
 	}
-	public := []string{filepath.Join(p.dir, custodianDir), filepath.Join(p.dir, dpoDir), filepath.Join(p.dir, offlineDir)}
-	for _, name := range p.destinations {
-		public = append(public, filepath.Join(p.dir, warehouseDir, name))
+	if _, err := keyfile.CreateSigning(keyPath(custodian, "custodian"), "custodian"); err != nil {
+		return err
 	}
-	for _, dir := range public {
-		for _, kind := range []string{"signing", "log"} {
-			if err := copyFile(keyPath(keys, kind)+".pub", keyPath(dir, kind)+".pub", 0o644); err != nil {
+	offline := filepath.Join(p.dir, offlineDir)
+	verifiers := []string{officer, offline} // of stream, evidence and certificates
+	for _, name := range p.destinations {
+		verifiers = append(verifiers, filepath.Join(p.dir, warehouseDir, name))
+	}
+	for _, x := range []struct {
+		from, kind string
+		to         []string
+	}{
+		{keys, "signing", append([]string{custodian}, verifiers...)},
+		{keys, "log", append([]string{custodian}, verifiers...)},
+		{custodian, "custodian", append([]string{keys}, verifiers...)},
+		{officer, "approval", []string{keys, custodian, offline}},
+	} {
+		for _, dir := range x.to {
+			if err := copyFile(keyPath(x.from, x.kind)+".pub", keyPath(dir, x.kind)+".pub", 0o644); err != nil {
 				return err
 			}
 		}
 	}
-	for _, dir := range []string{filepath.Join(p.dir, gatewayDir, "keys"), filepath.Join(p.dir, custodianDir), filepath.Join(p.dir, offlineDir)} {
-		if err := copyFile(filepath.Join(p.dir, dpoDir, "approval.key.pub"), filepath.Join(dir, "approval.key.pub"), 0o644); err != nil {
-			return err
-		}
-	}
 	// The offline safe holds what a lost machine would take with it, but not the signing keys: who finds the safe can sign nothing.
 	for _, kind := range append(append([]string{}, secretKinds...), "token") {
-		if err := copyFile(keyPath(keys, kind), keyPath(filepath.Join(p.dir, offlineDir), kind), 0o600); err != nil {
+		if err := copyFile(keyPath(keys, kind), keyPath(offline, kind), 0o600); err != nil {
 			return err
 		}
 	}
@@ -307,6 +319,8 @@ destinations:{{range .Destinations}}
       destination: {{.Recipients.Destination}}
       custodian: {{.Recipients.Custodian}}
       recovery: {{.Recipients.Recovery}}{{end}}
+backup: # of "octroi backup": only the identity in the offline safe opens one
+  recipient: {{(index .Destinations 0).Recipients.Recovery}}
 `))
 
 func (p *initPlan) writeConfig(path string, destinations []DestinationConfig) error {
@@ -326,7 +340,7 @@ func (p *initPlan) explain(w io.Writer) {
 	fmt.Fprintf(w, "created %s, a folder for each holder of secrets:\n", p.dir)
 	for _, row := range [][2]string{
 		{gatewayDir, "octroi.yaml, policies, keys: the machine that faces the internet"},
-		{custodianDir, "identity E: a machine that the internet cannot reach"},
+		{custodianDir, "identity E, custodian.key, custodian.yaml: a machine that the internet cannot reach"},
 		{warehouseDir, "identity W of each destination: the data team's machine"},
 		{dpoDir, "approval key: the data protection officer's own machine"},
 		{offlineDir, "recovery identity R and key copies: a safe; remove it from this disk"},

@@ -16,7 +16,7 @@ import (
 const maxTokenLife = 366 * 24 * time.Hour
 
 // The scopes a token may carry; stream:<destination> is one for each destination.
-var scopes = []string{"events:write", "consent:write", "consent:import", "rights:read", "admin"}
+var scopes = []string{"events:write", "consent:write", "consent:import", "rights:read", "rights:manage", "custody", "admin"}
 
 func newTokenCommand() *cobra.Command {
 	var path, name string
@@ -32,6 +32,8 @@ Scopes:
   consent:write          record choices of persons the token names
   consent:import         record choices made earlier, with given_at
   rights:read            read consent records and their proof
+  rights:manage          open and decide requests of data subjects: the data protection officer
+  custody                take the custodian's work: octroi-custodian
   stream:<destination>   read one destination's stream
   admin                  read the gateway's figures and its evidence log
 
@@ -39,7 +41,9 @@ A token with --declare may, by naming a person in an event, say that the person 
 (a contract, a legal obligation). It lasts --life; it cannot be taken back, so keep it short, and replace it.`,
 		Example: `  octroi token --name till --scope events:write --site shop --declare service > till.token
   octroi token --name importer --scope consent:write,consent:import --life 2h
-  octroi token --name warehouse --scope stream:warehouse`,
+  octroi token --name warehouse --scope stream:warehouse
+  octroi token --name dpo --scope rights:manage,rights:read --life 8h > dpo.token
+  octroi token --name custodian --scope custody --life 720h > custody.token`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := ReadConfig(path)

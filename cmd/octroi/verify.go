@@ -20,18 +20,19 @@ const maxEvidenceFile = 4 << 20
 func newVerifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify",
-		Short: "check evidence offline: the log, a consent record, a stream",
+		Short: "check evidence offline: the log, a consent record, a stream, a certificate",
 		Long: `Checks evidence with public keys only, offline. It exits with 0 when everything holds, and with 3 when one byte or one record was
 changed, removed, added or reordered; the message says which.`,
 		Example: `  octroi verify log log-2026-11-21 --key dpo/log.key.pub
   octroi verify record proof.json --key dpo/log.key.pub --signing-key dpo/signing.key.pub
-  octroi verify stream octroi-data/objects --destination warehouse --key dpo/signing.key.pub --log log-2026-11-21 --log-key dpo/log.key.pub`,
+  octroi verify stream octroi-data/objects --destination warehouse --key dpo/signing.key.pub --log log-2026-11-21 --log-key dpo/log.key.pub
+  octroi verify certificate certificate.jwt --key dpo/log.key.pub --custodian-key dpo/custodian.key.pub`,
 		Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { // never exit 0 with nothing verified
-			return usageError{fmt.Errorf("say what to verify: log, record or stream; see `%s --help`", cmd.CommandPath())}
+			return usageError{fmt.Errorf("say what to verify: log, record, stream or certificate; see `%s --help`", cmd.CommandPath())}
 		},
 	}
-	cmd.AddCommand(newVerifyLogCommand(), newVerifyRecordCommand(), newVerifyStreamCommand())
+	cmd.AddCommand(newVerifyLogCommand(), newVerifyRecordCommand(), newVerifyStreamCommand(), newVerifyCertificateCommand())
 	return cmd
 }
 
