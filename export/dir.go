@@ -14,7 +14,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Dir is an object store in a folder, for one machine: the demo, tests, and sites that move the objects on by other means. Objects are
@@ -22,7 +23,8 @@ import (
 // several processes; the file system must have hard links.
 type Dir struct{ root *os.Root }
 
-// dirTemporary holds objects that are being written. A crash may leave files here; no key leads to them, and Check removes those of an earlier day.
+// dirTemporary holds objects that are being written, each locked (flock) by its writer. A crash may leave files here; no key leads to them, and
+// Check and AbortUploads remove those that nobody holds.
 const dirTemporary = ".octroi-tmp"
 
 // OpenDir opens an existing folder as a store; a missing one is ErrRefused. Links that lead out of it are not followed.
@@ -46,15 +48,16 @@ func (d *Dir) Put(ctx context.Context, key string, body io.ReadSeeker, size int6
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
-	temporary, err := d.write(body, size, sum)
+	temporary, name, err := d.write(body, size, sum)
 	if err != nil {
 		return "", fmt.Errorf("putting object: %w", dirError(err))
 	}
-	defer d.root.Remove(temporary) // a second name of the object, or the only one of a failure
+	defer temporary.Close()
+	defer d.root.Remove(name) // a second name of the object, or the only one of a failure
 	if err := d.makeParents(path.Dir(key)); err != nil {
 		return "", fmt.Errorf("putting object: %w", dirError(err))
 	}
-	err = d.root.Link(temporary, key)
+	err = d.root.Link(name, key)
 	if errors.Is(err, fs.ErrExist) {
 		return "", d.same(ctx, key, size, sum)
 	}
@@ -67,24 +70,46 @@ func (d *Dir) Put(ctx context.Context, key string, body io.ReadSeeker, size int6
 	return "", nil
 }
 
-func (d *Dir) write(body io.ReadSeeker, size int64, sum [32]byte) (name string, err error) {
-	if err := d.root.MkdirAll(dirTemporary, 0o750); err != nil {
-		return "", err
-	}
-	name = dirTemporary + "/" + rand.Text()
-	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+// write makes a temporary file of body; it is locked until the caller closes it.
+func (d *Dir) write(body io.ReadSeeker, size int64, sum [32]byte) (f *os.File, name string, err error) {
+	f, name, err = d.create()
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	err = copyExactly(f, body, size, sum)
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err != nil {
 		d.root.Remove(name)
-		return "", err
+		return nil, "", errors.Join(err, f.Close())
 	}
-	return name, nil
+	return f, name, nil
+}
+
+// create makes an empty temporary file and locks it. Between the two somebody may take it for abandoned: then it makes another.
+func (d *Dir) create() (f *os.File, name string, err error) {
+	if err := d.root.MkdirAll(dirTemporary, 0o750); err != nil {
+		return nil, "", err
+	}
+	for {
+		name = dirTemporary + "/" + rand.Text()
+		f, err = d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+		if err != nil {
+			return nil, "", err
+		}
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		if err == nil {
+			_, err = d.root.Lstat(name)
+		}
+		if err == nil {
+			return f, name, nil
+		}
+		f.Close()
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, "", err
+		}
+	}
 }
 
 // copyExactly copies body from its beginning; ErrDigest unless it has the size and the hash.
@@ -250,12 +275,69 @@ func (d *Dir) listOne(ctx context.Context, name string, r dirRange, fn func(stri
 	return fn(name, info.Size())
 }
 
-// Check writes and removes a file, and removes temporary files that a crash of an earlier day left.
+// Versions calls fn for each object: its one version is "".
+func (d *Dir) Versions(ctx context.Context, prefix string, fn func(ObjectVersion) error) error {
+	if err := checkPrefix(prefix); err != nil {
+		return err
+	}
+	return d.List(ctx, prefix, "", func(key string, size int64) error {
+		return fn(ObjectVersion{Key: key, Current: true, Size: size})
+	})
+}
+
+// DeleteVersion removes the file, and syncs its folder: also where it is gone, since the removal may have been cut off before that.
+func (d *Dir) DeleteVersion(ctx context.Context, key, version string) error {
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if version != "" {
+		return fmt.Errorf("deleting version: %w: a folder keeps no versions", ErrRefused)
+	}
+	info, err := d.root.Lstat(key)
+	if err == nil && !info.Mode().IsRegular() {
+		return nil // no object
+	}
+	if err == nil {
+		err = d.root.Remove(key)
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = d.sync(path.Dir(key))
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("deleting version: %w", dirError(err))
+	}
+	return nil
+}
+
+// AbortUploads removes the temporary files of writers that are no more, whatever the key: they do not tell it.
+func (d *Dir) AbortUploads(ctx context.Context, prefix string) (aborted int, err error) {
+	if err := checkPrefix(prefix); err != nil {
+		return 0, err
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if aborted, err = d.removeAbandoned(); err != nil {
+		return aborted, fmt.Errorf("aborting uploads: %w", dirError(err))
+	}
+	return aborted, nil
+}
+
+// Lock is zero: a folder has none.
+func (d *Dir) Lock(ctx context.Context) (ObjectLock, error) { return ObjectLock{}, ctx.Err() }
+
+// Check writes and removes a file, and removes the temporary files that a crash left.
 func (d *Dir) Check(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	name, err := d.write(strings.NewReader(""), 0, sha256.Sum256(nil))
+	f, name, err := d.create()
 	if err != nil {
 		return fmt.Errorf("checking object folder: %w", dirError(err))
 	}
@@ -263,10 +345,14 @@ func (d *Dir) Check(ctx context.Context) error {
 	err = d.root.Link(name, second)
 	d.root.Remove(second)
 	d.root.Remove(name)
+	f.Close()
 	if err != nil {
 		return fmt.Errorf("checking object folder: %w: its file system has no hard links: choose a folder on ext4, xfs, btrfs or zfs", ErrRefused)
 	}
-	return d.removeStale()
+	if _, err := d.removeAbandoned(); err != nil {
+		return fmt.Errorf("checking object folder: %w", dirError(err))
+	}
+	return nil
 }
 
 // dirError sorts an error of the file system into those of Objects. A full disk is worth another try, missing rights are not. The
@@ -287,15 +373,31 @@ func dirError(err error) error {
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
-func (d *Dir) removeStale() error {
+// removeAbandoned removes the temporary files that no writer holds.
+func (d *Dir) removeAbandoned() (removed int, err error) {
 	entries, err := fs.ReadDir(d.root.FS(), dirTemporary)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
 	if err != nil {
-		return fmt.Errorf("checking object folder: %w", dirError(err))
+		return 0, err
 	}
 	for _, e := range entries {
-		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > 24*time.Hour {
-			d.root.Remove(dirTemporary + "/" + e.Name())
+		name := dirTemporary + "/" + e.Name()
+		f, err := d.root.OpenFile(name, os.O_WRONLY, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
+		if err != nil {
+			return removed, err
+		}
+		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil && d.root.Remove(name) == nil {
+			removed++
+		}
+		f.Close()
 	}
-	return nil
+	if removed == 0 {
+		return 0, nil
+	}
+	return removed, d.sync(dirTemporary)
 }

@@ -17,6 +17,7 @@ var (
 	ErrUnavailable = errors.New("object store is unavailable")              // worth another try
 	ErrRefused     = errors.New("object store refused")                     // credentials, bucket, policy, key: an operator must act
 	ErrDigest      = errors.New("bytes to store are not those of the hash") // the caller's file is damaged: another try is no help
+	ErrLocked      = errors.New("object lock keeps the version")            // worth another try when its time is over, or an operator has acted
 )
 
 // Objects is the store of batches: a directory or S3. Implementations are safe for concurrent use.
@@ -49,4 +50,12 @@ func checkKey(key string) error {
 		}
 	}
 	return nil
+}
+
+// checkPrefix refuses what no key begins with. Empty is every key.
+func checkPrefix(prefix string) error {
+	if prefix == "" {
+		return nil
+	}
+	return checkKey(strings.TrimSuffix(prefix, "/"))
 }

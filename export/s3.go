@@ -3,17 +3,14 @@ package export
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,7 +60,7 @@ func OpenS3(o S3Options) (*S3, error) {
 	}
 	client, err := minio.New(host, &minio.Options{
 		Creds: credentials.New(secret), Secure: secure, Region: o.Region,
-		Transport: transport, MaxRetries: 1,
+		Transport: patient{transport, o.Timeout}, MaxRetries: 1,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("opening S3: %w: endpoint %q is not usable", ErrRefused, o.Endpoint)
@@ -100,41 +97,6 @@ func (f *credentialsFile) RetrieveWithCredContext(*credentials.CredContext) (cre
 func (f *credentialsFile) IsExpired() bool {
 	about, err := os.Stat(f.path)
 	return err != nil || !about.ModTime().Equal(f.read)
-}
-
-func parseEndpoint(text string) (host string, secure bool, err error) {
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
-		return "", false, fmt.Errorf("%w: the endpoint must be https://host[:port] (or http://…), without a path", ErrRefused)
-	}
-	if u.User != nil {
-		return "", false, fmt.Errorf("%w: the endpoint holds a user name: credentials go into their file", ErrRefused)
-	}
-	return u.Host, u.Scheme == "https", nil
-}
-
-func s3Transport(o S3Options) (*http.Transport, error) {
-	t := &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: min(o.Timeout, 10*time.Second), KeepAlive: 30 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   min(o.Timeout, 10*time.Second),
-		ResponseHeaderTimeout: o.Timeout,
-		IdleConnTimeout:       time.Minute,
-		MaxIdleConnsPerHost:   16,
-		DisableCompression:    true, // objects are opaque bytes
-		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
-	}
-	if o.CA != "" {
-		pem, err := os.ReadFile(o.CA)
-		if err != nil {
-			return nil, fmt.Errorf("%w: reading certificate authorities: %w", ErrRefused, err)
-		}
-		t.TLSClientConfig.RootCAs = x509.NewCertPool()
-		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%w: %q holds no certificate in PEM form", ErrRefused, o.CA)
-		}
-	}
-	return t, nil
 }
 
 // Put is one PUT. The body's hash is both the payload hash of the signature (SigV4) and the object's stored checksum, so that a
@@ -214,53 +176,16 @@ func (s *S3) get(ctx context.Context, key, version string) (r io.ReadCloser, id 
 	if err := checkKey(key); err != nil {
 		return nil, "", err
 	}
-	inner, cancel := context.WithCancel(ctx)
-	body, about, _, err := s.core.GetObject(inner, s.bucket, key, minio.GetObjectOptions{VersionID: version})
+	body, about, _, err := s.core.GetObject(ctx, s.bucket, key, minio.GetObjectOptions{VersionID: version})
 	if err != nil {
-		cancel()
 		return nil, "", fmt.Errorf("getting object: %w", s.sort(ctx, err))
 	}
-	t := &transfer{body: body, left: about.Size, caller: ctx, cancel: cancel, timeout: s.timeout}
-	t.timer = time.AfterFunc(s.timeout, cancel)
-	return t, about.VersionID, nil
-}
-
-// transfer is the body of an answer: it ends when nothing comes for the timeout.
-type transfer struct {
-	body    io.ReadCloser
-	left    int64 // bytes that are still to come
-	caller  context.Context
-	cancel  context.CancelFunc
-	timer   *time.Timer
-	timeout time.Duration
-}
-
-func (t *transfer) Read(p []byte) (int, error) {
-	t.timer.Reset(t.timeout)
-	n, err := t.body.Read(p)
-	t.left -= int64(n)
-	switch {
-	case err == nil, errors.Is(err, io.EOF) && t.left == 0:
-		return n, err
-	case t.caller.Err() != nil:
-		return n, t.caller.Err()
-	case errors.Is(err, context.Canceled):
-		return n, fmt.Errorf("getting object: %w: nothing came for %v", ErrUnavailable, t.timeout)
-	}
-	return n, fmt.Errorf("getting object: %w: the transfer broke off %d bytes before its end", ErrUnavailable, t.left)
-}
-
-func (t *transfer) Close() error {
-	t.timer.Stop()
-	t.cancel()
-	return t.body.Close()
+	return &transfer{body: body, left: about.Size, caller: ctx}, about.VersionID, nil
 }
 
 // List asks for pages of a thousand keys.
 func (s *S3) List(ctx context.Context, prefix, after string, fn func(key string, size int64) error) error {
-	inner, cancel := context.WithCancel(ctx)
-	defer cancel() // ends minio-go's goroutine when fn stops early
-	for object := range s.core.Client.ListObjects(inner, s.bucket, minio.ListObjectsOptions{Prefix: prefix, StartAfter: after, Recursive: true}) {
+	for object := range s.core.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: prefix, StartAfter: after, Recursive: true}) {
 		if object.Err != nil {
 			return fmt.Errorf("listing objects: %w", s.sort(ctx, object.Err))
 		}
@@ -274,8 +199,158 @@ func (s *S3) List(ctx context.Context, prefix, after string, fn func(key string,
 	return ctx.Err()
 }
 
-// Check asks for the bucket and its versioning, and writes a probe twice: the second, other bytes under the same key, must be refused,
-// or the store ignores If-None-Match and would let a repeat overwrite an object.
+// Versions asks for pages of a thousand versions. Keys that are none of ours are left out.
+func (s *S3) Versions(ctx context.Context, prefix string, fn func(ObjectVersion) error) error {
+	if err := checkPrefix(prefix); err != nil {
+		return err
+	}
+	last, seen := "", map[string]bool{} // the greatest key and its versions: versitygw repeats the last key of a page on the next
+	for v := range s.core.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true, WithVersions: true}) {
+		if v.Err != nil {
+			return fmt.Errorf("listing versions: %w", s.sort(ctx, v.Err))
+		}
+		if v.Key > last {
+			last = v.Key
+			clear(seen)
+		}
+		if v.Key == last {
+			if seen[v.VersionID] {
+				continue
+			}
+			seen[v.VersionID] = true
+		}
+		if !strings.HasPrefix(v.Key, prefix) || checkKey(v.Key) != nil {
+			continue
+		}
+		if err := fn(ObjectVersion{Key: v.Key, Version: v.VersionID, Marker: v.IsDeleteMarker, Current: v.IsLatest, Size: v.Size}); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// DeleteVersion asks again with the right to bypass GOVERNANCE where the plain request is refused, and then for what keeps the version.
+func (s *S3) DeleteVersion(ctx context.Context, key, version string) error {
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	if version == "" {
+		return fmt.Errorf("deleting version: %w: no version of %q was named, and a delete without one keeps the bytes", ErrRefused, key)
+	}
+	for _, bypass := range []bool{false, true} {
+		err := s.core.RemoveObject(ctx, s.bucket, key, minio.RemoveObjectOptions{VersionID: version, GovernanceBypass: bypass})
+		switch code := s3Code(err); {
+		case err == nil, code == minio.NoSuchKey, code == minio.NoSuchVersion:
+			return nil
+		case code != minio.AccessDenied && code != "InvalidRequest": // the second is MinIO's
+			return fmt.Errorf("deleting version: %w", s.sortDelete(ctx, err))
+		case bypass:
+			return s.keeper(ctx, key, version)
+		}
+	}
+	return nil
+}
+
+// sortDelete is sort, but for 405: that is no answer about one version.
+func (s *S3) sortDelete(ctx context.Context, err error) error {
+	if err = s.sort(ctx, err); errors.Is(err, ErrNoObject) {
+		return fmt.Errorf("%w: the server lets nobody delete: use a bucket that can be written", ErrRefused)
+	}
+	return err
+}
+
+// keeper says why a version may not be deleted: its legal hold, its own retention or the bucket's, or else that the right is missing. What it may
+// not ask, it takes for not the reason.
+func (s *S3) keeper(ctx context.Context, key, version string) error {
+	hold, err := s.core.GetObjectLegalHold(ctx, s.bucket, key, minio.GetObjectLegalHoldOptions{VersionID: version})
+	if err == nil && hold != nil && *hold == minio.LegalHoldEnabled {
+		return fmt.Errorf("deleting version: %w: it is under a legal hold: lift it (aws s3api put-object-legal-hold)", ErrLocked)
+	}
+	var mode string
+	own, until, err := s.core.GetObjectRetention(ctx, s.bucket, key, version)
+	if err == nil && own != nil && until != nil {
+		mode = fmt.Sprintf("%s until %s", *own, until.UTC().Format(time.RFC3339))
+	} else if lock, err := s.Lock(ctx); err == nil && lock.Mode != "" {
+		mode = fmt.Sprintf("%s for %d days", lock.Mode, lock.Days)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case strings.HasPrefix(mode, Governance):
+		return fmt.Errorf("deleting version: %w: %s: grant these credentials s3:BypassGovernanceRetention", ErrLocked, mode)
+	case mode != "":
+		return fmt.Errorf("deleting version: %w: %s: nobody can delete it before; end the bucket's default retention, so that it keeps no others",
+			ErrLocked, mode)
+	}
+	return fmt.Errorf("deleting version: %w: grant these credentials s3:DeleteObjectVersion on the bucket (AccessDenied)", ErrRefused)
+}
+
+// AbortUploads takes the first page of uploads until there is none, since ending them moves the pages.
+func (s *S3) AbortUploads(ctx context.Context, prefix string) (aborted int, err error) {
+	if err := checkPrefix(prefix); err != nil {
+		return 0, err
+	}
+	if prefix == "" {
+		return 0, fmt.Errorf("aborting uploads: %w: no prefix: the uploads of others would end too", ErrRefused)
+	}
+	for {
+		page, err := s.core.ListMultipartUploads(ctx, s.bucket, prefix, "", "", "", 0)
+		if err != nil {
+			return aborted, fmt.Errorf("listing uploads: %w", s.sort(ctx, err))
+		}
+		before := aborted
+		for _, u := range page.Uploads {
+			if !strings.HasPrefix(u.Key, prefix) {
+				continue
+			}
+			err := s.core.AbortMultipartUpload(ctx, s.bucket, u.Key, u.UploadID)
+			if s3Code(err) == minio.NoSuchUpload {
+				continue // another was faster
+			}
+			if err != nil {
+				return aborted, fmt.Errorf("aborting upload: %w", s.sort(ctx, err))
+			}
+			aborted++
+		}
+		if !page.IsTruncated {
+			return aborted, nil
+		}
+		if aborted == before {
+			return aborted, fmt.Errorf("aborting uploads: %w: it goes on listing uploads that have ended", ErrUnavailable)
+		}
+	}
+}
+
+// Lock asks for the bucket's object lock. A server that knows of no such thing has none.
+func (s *S3) Lock(ctx context.Context) (ObjectLock, error) {
+	_, mode, validity, unit, err := s.core.GetObjectLockConfig(ctx, s.bucket)
+	if noObjectLock(err) {
+		return ObjectLock{}, nil
+	}
+	if err != nil {
+		return ObjectLock{}, fmt.Errorf("reading default retention of bucket %q: %w", s.bucket, s.sort(ctx, err))
+	}
+	if mode == nil || *mode == "" || validity == nil {
+		return ObjectLock{}, nil
+	}
+	lock := ObjectLock{Mode: string(*mode), Days: int(min(*validity, 1<<20))}
+	if unit != nil && *unit == minio.Years {
+		lock.Days *= 366
+	}
+	return lock, nil
+}
+
+// noObjectLock: the answer is that the bucket has none, or that the server has no such thing.
+func noObjectLock(err error) bool {
+	var answer minio.ErrorResponse
+	if !errors.As(err, &answer) || answer.Code == minio.NoSuchBucket {
+		return false
+	}
+	return slices.Contains([]int{http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented}, answer.StatusCode)
+}
+
+// Check asks for the bucket, its versioning and its default retention, which must let erasure through, and writes a probe twice: the second,
+// other bytes under the same key, must be refused, or the store ignores If-None-Match and would let a repeat overwrite an object.
 func (s *S3) Check(ctx context.Context) error {
 	// Not HEAD: its answers have no body and so no code to tell a wrong key from a missing bucket.
 	versioning, err := s.core.GetBucketVersioning(ctx, s.bucket)
@@ -285,6 +360,13 @@ func (s *S3) Check(ctx context.Context) error {
 	if !versioning.Enabled() {
 		return fmt.Errorf("checking bucket %q: %w: its versioning is off: turn it on (aws s3api put-bucket-versioning --bucket %s "+
 			"--versioning-configuration Status=Enabled)", s.bucket, ErrRefused, s.bucket)
+	}
+	lock, err := s.Lock(ctx)
+	if err == nil {
+		err = lock.within(ErasureDeadline) // GDPR Art. 17: nothing is stored that could not be erased
+	}
+	if err != nil {
+		return fmt.Errorf("checking bucket %q: %w", s.bucket, err)
 	}
 	for _, text := range []string{"octroi may write here\n", "and is refused a second time\n"} {
 		_, err := s.put(ctx, "octroi-check/write", strings.NewReader(text), int64(len(text)), sha256.Sum256([]byte(text)))
@@ -310,9 +392,12 @@ func s3Code(err error) string {
 	return answer.Code
 }
 
+const s3Rights = "s3:GetObject, s3:PutObject, s3:ListBucket, s3:GetBucketVersioning and s3:GetBucketObjectLockConfiguration on the bucket; " +
+	"the custodian's also s3:GetObjectVersion, s3:DeleteObjectVersion, s3:ListBucketVersions, s3:ListBucketMultipartUploads, s3:AbortMultipartUpload"
+
 // s3Hints are the next steps for the answers an operator can act on.
 var s3Hints = map[string]string{
-	"AccessDenied":                 "access denied: grant these credentials s3:GetObject, s3:PutObject, s3:ListBucket and s3:GetBucketVersioning on the bucket",
+	"AccessDenied":                 "access denied: grant these credentials " + s3Rights,
 	"AllAccessDisabled":            "access to the account is disabled: ask the provider",
 	"InvalidAccessKeyId":           "unknown access key: correct aws_access_key_id in the credentials file",
 	"XAdminUserNotFound":           "unknown access key: correct aws_access_key_id in the credentials file", // versitygw's

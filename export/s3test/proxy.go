@@ -30,15 +30,16 @@ type Fault struct {
 	Flip    int64
 }
 
-// Proxy stands before an S3 server and makes faults. Its methods may be called at any time.
+// Proxy stands before an S3 server, logs the requests and makes faults. Its methods may be called at any time.
 type Proxy struct {
 	Endpoint string
 
-	target string
-	client *http.Client
-	mu     sync.Mutex
-	hook   func(*http.Request) Fault // guarded by mu
-	seen   []string                  // guarded by mu
+	t        testing.TB
+	target   string
+	client   *http.Client
+	mu       sync.Mutex
+	hook     func(*http.Request) Fault // guarded by mu
+	requests []Request                 // guarded by mu
 }
 
 func startProxy(t testing.TB, target string) *Proxy {
@@ -47,7 +48,7 @@ func startProxy(t testing.TB, target string) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proxy{Endpoint: "http://" + l.Addr().String(), target: target, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	p := &Proxy{Endpoint: "http://" + l.Addr().String(), t: t, target: target, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
 	server := &http.Server{Handler: p}
 	go server.Serve(l)
 	t.Cleanup(func() { server.Close() })
@@ -73,17 +74,10 @@ func (p *Proxy) Once(method, part string, f Fault) {
 	})
 }
 
-// Seen is "METHOD path" of each request so far, in order.
-func (p *Proxy) Seen() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return append([]string(nil), p.seen...)
-}
-
 func (p *Proxy) fault(r *http.Request) (f Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.seen = append(p.seen, r.Method+" "+r.URL.Path)
+	p.log(r)
 	if p.hook != nil {
 		f = p.hook(r)
 	}

@@ -5,7 +5,6 @@
 package s3test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -39,9 +37,10 @@ type Server struct {
 }
 
 const (
-	accessKey = "octroi-test"
-	secretKey = "never-a-secret-of-anyone"
-	bucket    = "octroi"
+	accessKey  = "octroi-test" // may do everything
+	limitedKey = "octroi-limited"
+	secretKey  = "never-a-secret-of-anyone" // of both
+	bucket     = "octroi"
 )
 
 // Start runs a server until the test ends.
@@ -50,12 +49,13 @@ func Start(t testing.TB) *Server {
 	s := &Server{Bucket: bucket, t: t, folder: t.TempDir(), port: freePort(t)}
 	s.Endpoint = fmt.Sprintf("http://127.0.0.1:%d", s.port)
 	s.Credentials = filepath.Join(s.folder, "credentials")
-	for _, folder := range []string{"objects", "versions"} {
+	for _, folder := range []string{"objects", "versions", "users"} {
 		if err := os.Mkdir(filepath.Join(s.folder, folder), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
 	s.WriteCredentials(accessKey, secretKey)
+	s.writeUsers()
 	s.Restart()
 	t.Cleanup(s.Stop)
 	s.MakeBucket(bucket, true)
@@ -66,8 +66,12 @@ func Start(t testing.TB) *Server {
 // WriteCredentials replaces the credentials file, for tests of wrong ones.
 func (s *Server) WriteCredentials(id, secret string) {
 	s.t.Helper()
-	text := fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", id, secret)
-	if err := os.WriteFile(s.Credentials, []byte(text), 0o600); err != nil {
+	s.write(s.Credentials, fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", id, secret))
+}
+
+func (s *Server) write(path, text string) {
+	s.t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -118,7 +122,7 @@ func (s *Server) Restart() {
 	}
 	defer log.Close()
 	cmd := exec.Command(binary(s.t), "--port", fmt.Sprintf("127.0.0.1:%d", s.port), "--quiet",
-		"posix", "--versioning-dir", filepath.Join(s.folder, "versions"), filepath.Join(s.folder, "objects"))
+		"--iam-dir", filepath.Join(s.folder, "users"), "posix", "--versioning-dir", filepath.Join(s.folder, "versions"), filepath.Join(s.folder, "objects"))
 	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+accessKey, "ROOT_SECRET_KEY="+secretKey)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -141,48 +145,6 @@ func (s *Server) Restart() {
 		}
 	}
 	s.t.Fatal("versitygw does not answer")
-}
-
-// MakeBucket makes a bucket.
-func (s *Server) MakeBucket(name string, versioning bool) {
-	s.t.Helper()
-	s.send(http.MethodPut, "/"+name, "")
-	if versioning {
-		s.send(http.MethodPut, "/"+name+"?versioning=", `<VersioningConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Status>Enabled</Status></VersioningConfiguration>`)
-	}
-}
-
-// Delete deletes an object; with a version id, that version for good.
-func (s *Server) Delete(key, version string) {
-	s.t.Helper()
-	path := "/" + s.Bucket + "/" + key
-	if version != "" {
-		path += "?versionId=" + version
-	}
-	s.send(http.MethodDelete, path, "")
-}
-
-// Overwrite puts other bytes under a key, as somebody with write rights could.
-func (s *Server) Overwrite(key, body string) {
-	s.t.Helper()
-	s.send(http.MethodPut, "/"+s.Bucket+"/"+key, body)
-}
-
-func (s *Server) send(method, path, body string) {
-	s.t.Helper()
-	request, err := http.NewRequestWithContext(context.Background(), method, s.Endpoint+path, strings.NewReader(body))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	sign(request, body, time.Now().UTC())
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	if answer.StatusCode/100 != 2 {
-		s.t.Fatalf("%s %s: %s", method, path, answer.Status)
-	}
 }
 
 func freePort(t testing.TB) int {

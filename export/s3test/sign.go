@@ -11,7 +11,7 @@ import (
 )
 
 // sign signs a request as AWS Signature Version 4 asks, for what a test does behind the client's back: it must not go through the
-// client that is tested. Queries may have one parameter.
+// client that is tested.
 func sign(r *http.Request, body string, now time.Time) {
 	sum := func(text string) string { h := sha256.Sum256([]byte(text)); return hex.EncodeToString(h[:]) }
 	mac := func(key []byte, text string) []byte {
@@ -24,7 +24,7 @@ func sign(r *http.Request, body string, now time.Time) {
 	r.Header.Set("X-Amz-Content-Sha256", sum(body))
 	const signed = "host;x-amz-content-sha256;x-amz-date"
 	canonical := strings.Join([]string{
-		r.Method, strings.ReplaceAll(r.URL.EscapedPath(), "=", "%3D"), r.URL.RawQuery,
+		r.Method, strings.ReplaceAll(r.URL.EscapedPath(), "=", "%3D"), strings.ReplaceAll(r.URL.Query().Encode(), "+", "%20"),
 		"host:" + r.URL.Host, "x-amz-content-sha256:" + sum(body), "x-amz-date:" + stamp, "", signed, sum(body),
 	}, "\n")
 	scope := date + "/us-east-1/s3/aws4_request"
