@@ -1,13 +1,44 @@
 // Package access makes what a person gets who asks for access (GDPR Art. 15): one page for people in French and English, JSON and CSV for
-// machines, in one package. It does no I/O; the custodian calls Write with what it found and what the gateway knows.
+// machines, in one package. It does no I/O; the custodian calls Write with what it found and what the gateway knows, and the gateway opens single
+// files of the package with Open.
+//
+// A package is a zip of exactly these files:
+//
+//	index.html           one page in both languages, no script, nothing fetched; printable
+//	package.json         everything, as package.schema.json says; format "octroi.access", v 1
+//	package.schema.json  JSON Schema 2020-12, the same in every package of this version (Schema)
+//	events.csv           a line an event and destination
+//	consents.csv         a line a choice and purpose
+//
+// CSV is that of RFC 4180 in UTF-8 with a byte order mark, which spreadsheets need. A cell whose text begins with = + - @, a tab or a line end is
+// preceded by an apostrophe, since a spreadsheet would carry it out as a formula; package.json has it as it is.
 package access
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"time"
 
 	"github.com/octroi/octroi/pseudonymize"
+)
+
+// The errors of this package. None holds anything of a row.
+var (
+	ErrLanguage = errors.New("language is neither fr nor en")
+	ErrMaterial = errors.New("material of the access package is malformed")
+	ErrRows     = errors.New("rows changed while the package was written")
+	ErrName     = errors.New("no such file in an access package")
+	ErrPackage  = errors.New("access package is damaged")
+)
+
+// The files of a package.
+const (
+	PageFile     = "index.html"
+	DataFile     = "package.json"
+	SchemaFile   = "package.schema.json"
+	EventsFile   = "events.csv"
+	ConsentsFile = "consents.csv"
 )
 
 // Material is what the gateway knows of the person (rights.md D7): everything of the package but the rows of batches.
@@ -23,9 +54,18 @@ type Material struct {
 	Kind       string            `json:"kind"` // device | person: what the data was received under
 }
 
+// materialVersion is the version of Material and of package.json.
+const materialVersion = 1
+
 // Controller is who is responsible, and how to reach it (13(1)(a), (b)).
 type Controller struct {
-	Name, Contact, Email, Phone, Address, PolicyURL string
+	Name      string `json:"name"`
+	DPO       string `json:"dpo,omitempty"` // how to reach the data protection officer
+	Contact   string `json:"contact,omitempty"`
+	Email     string `json:"email,omitempty"`
+	Phone     string `json:"phone,omitempty"`
+	Address   string `json:"address,omitempty"`
+	PolicyURL string `json:"policy_url,omitempty"`
 }
 
 // Purpose is what is processed for what (15(1)(a)–(d), (h)).
@@ -67,7 +107,8 @@ type PastRequest struct {
 	Closed   time.Time `json:"closed,omitzero"`
 }
 
-// Rows gives the person's rows at one destination, in any order, some at a time.
+// Rows gives the person's rows at one destination, in any order, some at a time. Write calls it once for each destination and, where there is
+// too much to hold, twice more; it must give the same rows in the same order each time.
 type Rows func(destination string, fn func([]pseudonymize.Row) error) error
 
 // Found is what the custodian found.
@@ -82,6 +123,19 @@ type Found struct {
 // Counts are the rows of a package by destination.
 type Counts map[string]int
 
-// Write writes the package as a zip: index.html (one page, both languages, no script, nothing fetched, the machine-readable files embedded as
-// downloads where they are small enough), package.json, events.csv, consents.csv. language ("fr", "en") comes first on the page.
-func Write(w io.Writer, m Material, f Found, language string) (Counts, error) { panic("not yet") }
+// Write writes the package. language ("fr", "en") comes first on the page. Equal input gives equal bytes. It holds at most a few MiB of rows in
+// memory, however many there are: the page shows the newest, and files that are small enough are downloads in it. ErrLanguage, ErrMaterial,
+// ErrRows, the errors of Rows and of w.
+func Write(w io.Writer, m Material, f Found, language string) (Counts, error) {
+	b, err := newBundle(m, f, language)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.gather(); err != nil {
+		return nil, err
+	}
+	if err := b.write(w); err != nil {
+		return nil, err
+	}
+	return b.counts, nil
+}
