@@ -1,0 +1,121 @@
+package sweep
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+
+	"github.com/octroi/octroi/export"
+	"github.com/octroi/octroi/pseudonymize"
+)
+
+var (
+	errHash = errors.New("object's bytes are not those of its entry")
+	errRows = errors.New("object holds other rows than its entry states")
+)
+
+// temporary is a file without a name: nothing is left of it when the process ends, however it does.
+func (s *Sweep) temporary() (*os.File, error) {
+	f, err := os.CreateTemp(s.o.Temp, ".sweep-")
+	if err != nil {
+		return nil, fmt.Errorf("making a temporary file: %w", err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("making a temporary file: %w", err)
+	}
+	return f, nil
+}
+
+// size is what is left of the file's rights to grow: the file's length.
+func size(f *os.File) (int64, error) {
+	about, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return about.Size(), nil
+}
+
+// rows reads a batch's object: by version, its hash before anything is decrypted, and fn with its rows some at a time.
+func (p *pass) rows(ctx context.Context, b *export.Batch, fn func([]pseudonymize.Row) error) error {
+	if b.Schema != export.EventsSchema {
+		return fmt.Errorf("%w: its entry says %.40q", export.ErrSchema, b.Schema)
+	}
+	sealed, err := p.fetch(ctx, b)
+	if err != nil {
+		return err
+	}
+	defer sealed.Close()
+	n := 0
+	err = p.s.decode(sealed, func(rows []pseudonymize.Row) error {
+		if n += len(rows); n > b.Rows {
+			return errRows
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return fn(rows)
+	})
+	if err == nil && n != b.Rows {
+		err = errRows
+	}
+	return err
+}
+
+// decode decrypts a sealed object into a second temporary file, since Parquet is read from its end, and reads its rows.
+func (s *Sweep) decode(sealed *os.File, fn func([]pseudonymize.Row) error) error {
+	if _, err := sealed.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	r, err := export.Unseal(sealed, s.o.Identities)
+	if err != nil {
+		return err
+	}
+	plain, err := s.temporary()
+	if err != nil {
+		return err
+	}
+	defer plain.Close()
+	length, err := io.Copy(plain, r)
+	if err != nil {
+		return err
+	}
+	return export.DecodeRows(plain, length, fn)
+}
+
+// fetch brings an object into a temporary file.
+func (p *pass) fetch(ctx context.Context, b *export.Batch) (*os.File, error) {
+	f, err := p.s.temporary()
+	if err != nil {
+		return nil, err
+	}
+	sum, n, err := p.download(ctx, object{Key: b.Key, Version: b.Version}, f, b.Size)
+	if err == nil && (n != b.Size || sum != b.SHA256) {
+		err = errHash
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", b.Key, err)
+	}
+	return f, nil
+}
+
+// download copies at most one byte more than limit, and answers the hash of what came.
+func (p *pass) download(ctx context.Context, o object, to io.Writer, limit int64) (sum string, n int64, err error) {
+	r, err := p.s.o.Archive.Get(ctx, o.Key, o.Version)
+	if err != nil {
+		return "", 0, err
+	}
+	defer r.Close()
+	h := sha256.New()
+	n, err = io.Copy(io.MultiWriter(to, h), io.LimitReader(r, limit+1))
+	p.read(n)
+	return hexSum(h), n, err
+}
+
+func hexSum(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }

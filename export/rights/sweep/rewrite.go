@@ -1,0 +1,291 @@
+package sweep
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/octroi/octroi/export"
+	"github.com/octroi/octroi/export/rights/proof"
+	"github.com/octroi/octroi/pseudonymize"
+)
+
+// sweep reads a batch once: for the accesses it keeps what they ask for, for the erasures it makes the new object.
+func (p *pass) sweep(ctx context.Context, st *stated, e errand) error {
+	c, err := p.due(ctx, st, e.cutters)
+	if err != nil {
+		return err
+	}
+	var d *draft
+	if len(c.orders) > 0 {
+		r, err := p.s.recipients(st.entry.Destination, st.batch)
+		if err != nil {
+			return err
+		}
+		if d, err = p.s.newDraft(r); err != nil {
+			return err
+		}
+		defer d.file.Close()
+	}
+	err = p.rows(ctx, st.batch, func(rows []pseudonymize.Row) error {
+		if err := p.finds.take(e.readers, st.entry.Destination, rows); err != nil || d == nil {
+			return err
+		}
+		kept := rows[:0]
+		for i := range rows {
+			if c.row(&rows[i]) {
+				kept = append(kept, rows[i])
+			}
+		}
+		return d.write(kept)
+	})
+	if err != nil {
+		return err
+	}
+	p.finds.looked(&e, true)
+	p.count(func(r *Report) { r.Scanned++ })
+	switch {
+	case d == nil:
+		return nil
+	case !c.changed():
+		return p.unchanged(ctx, st, c)
+	}
+	return p.replace(ctx, st, c, d)
+}
+
+// due is the cutter of the jobs that may cut the batch now; a job that may not is refused, and its batch waits.
+func (p *pass) due(ctx context.Context, st *stated, orders []*order) (*cutter, error) {
+	now := p.s.o.Now().UTC()
+	c := &cutter{}
+	for _, o := range orders {
+		cut, err := o.cut(st.entry.Destination, st.batch, now)
+		var why Reason
+		switch {
+		case errors.As(err, &why):
+			if err := p.refuse(ctx, o.request(), why); err != nil {
+				return nil, err
+			}
+		case err != nil:
+			return nil, err
+		default:
+			c.add(o, cut)
+		}
+	}
+	return c, nil
+}
+
+// seen is the report of what was seen of a batch.
+func (p *pass) seen(st *stated, c *cutter) proof.Rewrite {
+	return proof.Rewrite{
+		Version: 1, Batch: st.id, Before: st.batch.SHA256, Scanned: st.batch.Rows, Cut: c.byRequest(), At: p.s.o.Now().UTC(),
+	}
+}
+
+// unchanged reports that no row was concerned.
+func (p *pass) unchanged(ctx context.Context, st *stated, c *cutter) error {
+	r := p.seen(st, c)
+	r.Unchanged = true
+	report, err := proof.SignRewrite(r, p.s.o.Key)
+	if err != nil {
+		return err
+	}
+	// What was seen stays true, whatever becomes of the report: objects only ever lose rows.
+	if err := p.s.memory.met(st.id, doneRow{Destination: st.entry.Destination, Scanned: st.batch.Rows}, c.requests()...); err != nil {
+		return err
+	}
+	// Crash here: the gateway offers the batch again, and it is read again.
+	err = p.s.o.Gateway.Rewritten(ctx, st.id, report)
+	if errors.Is(err, ErrRejected) { // another custodian was faster
+		p.waits()
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reporting a batch: %w", err)
+	}
+	p.count(func(r *Report) { r.Unchanged++ })
+	return nil
+}
+
+// replace puts a batch's new object and reports it.
+func (p *pass) replace(ctx context.Context, st *stated, c *cutter, d *draft) error {
+	now, err := d.finish(st.batch)
+	if err != nil {
+		return err
+	}
+	claim, err := p.s.o.Gateway.Claim(ctx, st.id, p.s.run)
+	switch {
+	case errors.Is(err, ErrClaimed), errors.Is(err, ErrRejected):
+		p.waits()
+		return nil
+	case err != nil:
+		return fmt.Errorf("claiming a batch: %w", err)
+	case claim.Generation <= st.generation || claim.Key != keyOf(st.prefix, claim.Generation):
+		return refusal(FailedEntry, "the claim is not of a later object of the batch")
+	}
+	// Crash here: a generation is given out that nobody puts.
+	b := st.batch
+	row := rewriteRow{
+		Batch: st.id, Destination: st.entry.Destination, Generation: claim.Generation, Scanned: b.Rows, Cut: c.byRequest(),
+		Before: object{Key: b.Key, Version: b.Version, SHA256: b.SHA256},
+	}
+	if now != nil {
+		now.Key = claim.Key
+		if err := p.put(ctx, &row, d, now); err != nil {
+			return err
+		}
+	}
+	r := p.seen(st, c)
+	r.Generation, r.Now = claim.Generation, now
+	if row.Report, err = proof.SignRewrite(r, p.s.o.Key); err != nil {
+		return err
+	}
+	if err := p.s.memory.open(&row); err != nil {
+		return err
+	}
+	// Crash here: whether the report was sent nobody knows: it is sent again.
+	return p.send(ctx, &row)
+}
+
+// put puts a new object, whose name and hash are remembered first.
+func (p *pass) put(ctx context.Context, row *rewriteRow, d *draft, now *export.Batch) error {
+	row.Now = &object{Key: now.Key, SHA256: now.SHA256}
+	if err := p.s.memory.open(row); err != nil {
+		return err
+	}
+	// Crash here, or below: the next pass deletes what was put.
+	sum, err := hex.DecodeString(now.SHA256)
+	if err != nil {
+		return err
+	}
+	now.Version, err = p.s.o.Archive.Put(ctx, now.Key, d.file, now.Size, [32]byte(sum))
+	if errors.Is(err, export.ErrExists) { // nothing of ours is there
+		return errors.Join(refusal(FailedEntry, "the claimed name is taken"), p.s.memory.forget(row))
+	}
+	if err != nil {
+		return err // it may be there all the same: the next round looks
+	}
+	row.Now.Version = now.Version
+	return nil
+}
+
+// send sends the report of a rewrite.
+func (p *pass) send(ctx context.Context, row *rewriteRow) error {
+	err := p.s.o.Gateway.Rewritten(ctx, row.Batch, row.Report)
+	switch {
+	case errors.Is(err, ErrRejected): // it was claimed again, or its object has changed
+		p.waits()
+		return p.drop(ctx, row)
+	case err != nil:
+		return fmt.Errorf("reporting a rewrite: %w", err)
+	}
+	return p.accepted(row)
+}
+
+func (p *pass) accepted(row *rewriteRow) error {
+	// Crash here: the report is sent again, and accepted again.
+	if err := p.s.memory.accepted(row); err != nil {
+		return err
+	}
+	p.count(func(r *Report) {
+		if row.Now == nil {
+			r.Emptied++
+		} else {
+			r.Rewritten++
+		}
+		for _, cut := range row.Cut {
+			r.Erased, r.Reduced = r.Erased+cut.Erased, r.Reduced+cut.Reduced
+		}
+	})
+	return nil
+}
+
+// drop deletes the object of a rewrite that was not accepted: every version of its name that has its bytes, since where the answer to a PUT was
+// lost, its version is not known. What else has the name is not ours.
+func (p *pass) drop(ctx context.Context, row *rewriteRow) error {
+	if row.Now != nil {
+		versions, err := p.versions(ctx, row.Now.Key)
+		if err != nil {
+			return err
+		}
+		for _, v := range versions {
+			if v.Key != row.Now.Key || v.Marker {
+				continue
+			}
+			sum, _, err := p.download(ctx, object{Key: v.Key, Version: v.Version}, io.Discard, v.Size)
+			if err != nil {
+				return err
+			}
+			if sum != row.Now.SHA256 {
+				continue
+			}
+			if err := p.s.o.Archive.DeleteVersion(ctx, v.Key, v.Version); err != nil {
+				return err
+			}
+		}
+	}
+	return p.s.memory.forget(row)
+}
+
+// settle ends what a crash, or an answer that was lost, left open.
+func (p *pass) settle(ctx context.Context, work *proof.Work) error {
+	rows, err := p.s.memory.opened()
+	if err != nil {
+		return err
+	}
+	for i := range rows {
+		row := &rows[i]
+		err := p.settleOne(ctx, row, work)
+		switch {
+		case err == nil:
+		case fatal(ctx, err):
+			return err
+		default:
+			if err := p.fail(ctx, row.Batch, err); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (p *pass) settleOne(ctx context.Context, row *rewriteRow, work *proof.Work) error {
+	if row.Report == "" {
+		return p.drop(ctx, row)
+	}
+	err := p.s.o.Gateway.Rewritten(ctx, row.Batch, row.Report)
+	if err == nil {
+		return p.accepted(row)
+	}
+	if !errors.Is(err, ErrRejected) {
+		return fmt.Errorf("reporting a rewrite: %w", err)
+	}
+	// It was sent before: had it been accepted then, its object is the batch's now, and must stay.
+	for i := range work.Batches {
+		w := &work.Batches[i]
+		if w.ID != row.Batch || w.Stage == proof.BatchPublish {
+			continue
+		}
+		st, err := p.s.stated(ctx, w.ID, w.Entry)
+		switch {
+		case err != nil:
+			return err
+		case row.states(&st):
+			return p.accepted(row)
+		}
+		return p.drop(ctx, row)
+	}
+	if p.first("settle " + string(row.id())) {
+		p.s.o.Logger.Warn("a report was rejected, and the batch is not offered: its object is kept until the gateway says what it is", "batch", row.Batch)
+	}
+	return nil
+}
+
+// states says whether an entry states the object of the rewrite.
+func (r *rewriteRow) states(st *stated) bool {
+	if st.entry.Replace == nil || st.id != r.Batch || st.generation != r.Generation || (st.batch == nil) != (r.Now == nil) {
+		return false
+	}
+	return st.batch == nil || *r.Now == object{Key: st.batch.Key, Version: st.batch.Version, SHA256: st.batch.SHA256}
+}
