@@ -19,12 +19,16 @@ type Declaration struct {
 	Entity   string
 	Language string
 	Since    time.Time // zero: now; a back-end's history may begin earlier
+	Until    time.Time // of the newest event that it is for; zero: now
 }
 
 // Declare records that persons stand under purposes with a declared basis (contract, legal obligation, or a legitimate interest with its
 // assessment and notice), creating the person. It writes nothing, and does not go through the writer, where the standing record already
 // says so. The answer carries the person. ErrUnknownPurpose, ErrBasis (a consent cannot be declared), ErrUnknownNotice (no
 // information notice), ErrGivenAt, and subject's errors about identifiers.
+//
+// Where one of the persons was erased at Since or later, the declaration counts from the millisecond after; ErrErased, and nothing is written, where
+// Until is not later either.
 func (l *Ledger) Declare(ctx context.Context, d Declaration) (subject.Subject, error) {
 	if len(d.Purposes) == 0 {
 		return subject.Subject{}, ErrNoChoice
@@ -48,13 +52,17 @@ func (l *Ledger) Declare(ctx context.Context, d Declaration) (subject.Subject, e
 		return s, err
 	}
 	err = l.state.Update(ctx, func(t *state.Txn) (err error) {
+		own := d
+		if own.Since, err = l.sinceErasure(t, &d); err != nil {
+			return err
+		}
 		if s, _, err = l.subjects.EnsurePerson(t, d.Persons...); err != nil {
 			return err
 		}
-		if err := l.alive(s.Slot()); err != nil {
+		if err := l.alive(t, s.Slot()); err != nil {
 			return err
 		}
-		return l.declare(t, s, &d, purposes)
+		return l.declare(t, s, &own, purposes)
 	})
 	if err != nil {
 		return subject.Subject{}, fmt.Errorf("recording declaration: %w", err)
@@ -86,6 +94,20 @@ func (l *Ledger) declared(d *Declaration, purposes []*policies.Purpose) (subject
 		}
 	}
 	return s, true, nil
+}
+
+// sinceErasure is from when the declaration counts; ErrErased where all that it is for happened before one of the persons was erased.
+func (l *Ledger) sinceErasure(t *state.Txn, d *Declaration) (time.Time, error) {
+	erased, ok, err := l.subjects.ErasedAt(t, d.Persons...)
+	switch {
+	case err != nil:
+		return time.Time{}, err
+	case !ok || d.since(l.now()) > erased.UnixMilli():
+		return d.Since, nil
+	case !d.Until.IsZero() && d.Until.UnixMilli() <= erased.UnixMilli():
+		return time.Time{}, ErrErased
+	}
+	return erased.Add(time.Millisecond), nil
 }
 
 func (d *Declaration) since(now time.Time) int64 {

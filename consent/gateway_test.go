@@ -27,6 +27,7 @@ type gateway struct {
 	signer   *evidence.Signer
 	millis   atomic.Int64
 	cache    int
+	revoked  func(*state.Txn, subject.Subject, []string) error // Options.Revoked
 }
 
 var (
@@ -66,7 +67,7 @@ func (g *gateway) open() {
 		g.t.Fatal(err)
 	}
 	g.subjects, err = subject.OpenRegistry(subject.Options{
-		State: g.state, SlotFile: filepath.Join(g.dir, "slots"), LookupKey: make([]byte, 32), CacheSize: 2_000_000,
+		State: g.state, SlotFile: filepath.Join(g.dir, "slots"), LookupKey: make([]byte, 32), SuppressionKey: bytes.Repeat([]byte{6}, 32), CacheSize: 2_000_000,
 	})
 	if err != nil {
 		g.t.Fatal(err)
@@ -80,7 +81,7 @@ func (g *gateway) open() {
 func (g *gateway) options() Options {
 	return Options{
 		State: g.state, Subjects: g.subjects, Policy: g.policy, SnapshotKey: bytes.Repeat([]byte{5}, 32), Receipts: receiptKey,
-		Checkpoints: g.signer, CacheSize: g.cache, Now: g.now,
+		Checkpoints: g.signer, CacheSize: g.cache, Now: g.now, Revoked: g.revoked,
 	}
 }
 

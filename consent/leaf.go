@@ -44,8 +44,8 @@ func (l *Ledger) recordRefusal(ctx context.Context, a *act) (Recorded, error) {
 			return err
 		}
 		now := utcMillis(l.now())
-		c = l.compose(a, now, id)
-		c.Event.State = ConsentRefused
+		c = l.compose(a, now)
+		c.RecordID, c.Event.State = id, ConsentRefused
 		rest := compose(a, now)
 		rest.ofNobody()
 		index, err := l.appendAlone(t, &c, &rest)
@@ -58,7 +58,7 @@ func (l *Ledger) recordRefusal(ctx context.Context, a *act) (Recorded, error) {
 	if err != nil {
 		return Recorded{}, err
 	}
-	return l.answer(&c, time.Time{}), nil
+	return l.answer(&c, c.RecordID, time.Time{}), nil
 }
 
 // ofNobody drops what could lead to a person: nobody's key seals the row, so no erasure would ever reach it, and the openings of an exported log show

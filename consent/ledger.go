@@ -41,6 +41,7 @@ var (
 	ErrNoChoice       = errors.New("the choice names no purpose")
 	ErrNoSubject      = errors.New("a grant needs a subject")
 	ErrGivenAt        = errors.New("given_at is not a time between 1970 and now")
+	ErrErased         = errors.New("a person of these identifiers was erased since") // 422: what is imported is older than the erasure
 	ErrForgotten      = errors.New("revocations this old were dropped")
 	ErrStored         = errors.New("a row of the ledger is damaged")
 	ErrRecord         = errors.New("the record is not what its evidence proves")
@@ -65,10 +66,16 @@ type Options struct {
 	SnapshotKey []byte             // 32 bytes, HS256
 	Receipts    ed25519.PrivateKey // signs receipts; kid is its RFC 7638 thumbprint
 	Checkpoints CheckpointSigner
-	Skew        time.Duration    // tolerated clock skew between a choice and an event (G14); default 0
-	CacheSize   int              // subjects whose standing is kept in memory, about 72 bytes each; default 2,000,000
-	Now         func() time.Time // default time.Now
-	Random      io.Reader        // of record ids and of the salts without a subject; default crypto/rand
+	Skew        time.Duration // tolerated clock skew between a choice and an event (G14); default 0
+	CacheSize   int           // subjects whose standing is kept in memory, about 72 bytes each; default 2,000,000
+	// ProofRetention is how long the proof of a consent is kept after its subject was erased (C12; GDPR Art. 17(3)(e)); default P5Y, the
+	// general limitation period of French civil law (Code civil, Art. 2224).
+	ProofRetention policies.Period
+	// Revoked is called inside the writer, in the same change, with the purposes that stood and no longer do: after a withdrawal, a refusal of
+	// what stood, a declaration in a consent's place. An error fails the change. Suppress does not call it.
+	Revoked func(t *state.Txn, s subject.Subject, purposes []string) error
+	Now     func() time.Time // default time.Now
+	Random  io.Reader        // of record ids and of the salts without a subject; default crypto/rand
 }
 
 // CheckpointSigner signs the evidence log's head.
@@ -82,6 +89,8 @@ type CheckpointSigner interface {
 //
 //	RowKey("c/record/", be32(number)) Seal(recordRow)     one per record, numbered from 1 without gaps
 //	RowKey("c/standing/", "")        Seal(standing)       what the gate must know of the subject
+//	"c/erasing/" be32(slot)          erasure              a subject that is suppressed, and then severed
+//	"c/kept/" receipt id(16)         keptRow, JSON        a stripped proof that outlives its subject
 //	"c/leaf/" be64(index)            Opening, JSON        a leaf without a subject: a browser's refusal (C8), an erasure (C10),
 //	                                                      an hour's counts of refused events
 //	"c/refusal/" uuid                be64(index)          the leaf of a browser's refusal
@@ -108,6 +117,10 @@ type Ledger struct {
 	// and Check loads it before it looks at a standing: a Grants that missed a revocation carries a lower sequence.
 	sequence atomic.Uint64
 	revoked  revocations
+	erasing  erasures
+
+	proofRetention policies.Period
+	onRevoked      func(t *state.Txn, s subject.Subject, purposes []string) error
 
 	headMu sync.Mutex
 	head   head // guarded by headMu
@@ -122,6 +135,9 @@ func Open(o Options) (*Ledger, error) {
 	if o.CacheSize <= 0 {
 		o.CacheSize = 2_000_000
 	}
+	if o.ProofRetention.IsZero() {
+		o.ProofRetention = policies.Period{Years: 5}
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -134,13 +150,16 @@ func Open(o Options) (*Ledger, error) {
 		snapshotKey: o.SnapshotKey, receipts: o.Receipts, keyID: KeyID(public),
 		publicKey:   base64.RawURLEncoding.EncodeToString(public),
 		checkpoints: o.Checkpoints, skew: o.Skew.Milliseconds(), now: o.Now, random: o.Random,
-		warm: newWarm(o.CacheSize),
+		warm: newWarm(o.CacheSize), proofRetention: o.ProofRetention, onRevoked: o.Revoked,
 	}
 	if err := l.publish(context.Background()); err != nil {
 		return nil, fmt.Errorf("publishing notices: %w", err)
 	}
 	if err := l.loadRevocations(); err != nil {
 		return nil, fmt.Errorf("reading revocations: %w", err)
+	}
+	if err := l.loadErasures(); err != nil {
+		return nil, fmt.Errorf("reading erasures: %w", err)
 	}
 	return l, nil
 }

@@ -99,44 +99,82 @@ func (l *Ledger) Current(s subject.Subject) ([]Standing, error) {
 	return row.list(l.policy, l.now()), nil
 }
 
-// History lists a subject's records, oldest first, each with its proof. ErrNoRecord where there is none.
-func (l *Ledger) History(s subject.Subject) ([]Proven, error) {
-	if !s.Exists() {
-		return nil, ErrNoRecord
+// History lists a subject's records, oldest first, each with its proof. ErrNoRecord where there is none. Who has thousands is better read by
+// Records.
+func (l *Ledger) History(s subject.Subject) (out []Proven, err error) {
+	err = l.Records(s, func(p Proven) error {
+		out = append(out, p)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	var rows []recordRow
-	prefix := s.RowKey(recordTable, nil)
+	return out, nil
+}
+
+// Records calls fn with each of a subject's records, oldest first, with its proof; one at a time is in memory. Of a subject that is suppressed it
+// shows them until Sever begins. ErrNoRecord where there is none; fn's error ends it.
+func (l *Ledger) Records(s subject.Subject, fn func(Proven) error) error {
+	if !s.Exists() {
+		return ErrNoRecord
+	}
 	err := l.state.View(func(r state.Reader) error {
 		row, err := readStandingRow(r, s)
 		if err != nil {
 			return err
 		}
-		err = r.Scan(prefix, func(key, sealed []byte) error {
-			if len(key) != len(prefix)+4 || binary.BigEndian.Uint32(key[len(prefix):]) != uint32(len(rows))+1 {
-				return ErrStored // C10: a record was removed
-			}
-			row, err := openRecord(s, key, sealed)
-			rows = append(rows, row)
-			return err
-		})
-		if err == nil && uint32(len(rows)) != row.Records {
-			return ErrStored
-		}
-		return err
+		return l.eachRecord(r, s, row.Records, fn)
 	})
 	if errors.Is(err, state.ErrNotFound) {
-		return nil, ErrNoRecord
+		return ErrNoRecord
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading history: %w", err)
+		return fmt.Errorf("reading history: %w", err)
 	}
-	out := make([]Proven, len(rows))
-	for i := len(rows) - 1; i >= 0; i-- { // the newest first, whose head covers the others
-		if out[i], err = l.proven(rows[i].Leaf, rows[i].opening(s, uint32(i)+1)); err != nil {
-			return nil, fmt.Errorf("reading history: %w", err)
+	return nil
+}
+
+// eachRecord proves the records 1 to last, and finds one that is missing (C10).
+func (l *Ledger) eachRecord(r state.Reader, s subject.Subject, last uint32, fn func(Proven) error) error {
+	newest, err := readRecord(r, s, last)
+	if errors.Is(err, state.ErrNotFound) {
+		return ErrStored
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := l.headOver(newest.Leaf); err != nil { // it covers the others: one signature
+		return err
+	}
+	n, prefix := uint32(0), s.RowKey(recordTable, nil)
+	err = r.Scan(prefix, func(key, sealed []byte) error {
+		if n++; len(key) != len(prefix)+4 || binary.BigEndian.Uint32(key[len(prefix):]) != n {
+			return ErrStored
 		}
+		row, err := openRecord(s, key, sealed)
+		if err != nil {
+			return err
+		}
+		p, err := l.proven(row.Leaf, row.opening(s, n))
+		if err != nil {
+			return err
+		}
+		return fn(p)
+	})
+	if err == nil && n != last {
+		return ErrStored
 	}
-	return out, nil
+	return err
+}
+
+// readRecord reads one record: state.ErrNotFound.
+func readRecord(r state.Reader, s subject.Subject, number uint32) (recordRow, error) {
+	key := s.RowKey(recordTable, be32(number))
+	sealed, err := r.Get(key)
+	if err != nil {
+		return recordRow{}, err
+	}
+	return openRecord(s, key, sealed)
 }
 
 // Resolve is the record that a Grant rests on, with its proof (G4). ErrNoRecord, or subject's error for a slot that is none or shredded.
@@ -145,14 +183,9 @@ func (l *Ledger) Resolve(slot subject.Slot, record uint32) (Proven, error) {
 	if err != nil {
 		return Proven{}, fmt.Errorf("resolving grant: %w", err)
 	}
-	key := s.RowKey(recordTable, be32(record))
 	var row recordRow
-	err = l.state.View(func(r state.Reader) error {
-		sealed, err := r.Get(key)
-		if err != nil {
-			return err
-		}
-		row, err = openRecord(s, key, sealed)
+	err = l.state.View(func(r state.Reader) (err error) {
+		row, err = readRecord(r, s, record)
 		return err
 	})
 	if errors.Is(err, state.ErrNotFound) {

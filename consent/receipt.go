@@ -27,7 +27,7 @@ type ReceiptClaims struct {
 	Jurisdiction     string              `json:"jurisdiction"`
 	ConsentTimestamp int64               `json:"consentTimestamp"` // Unix seconds
 	CollectionMethod string              `json:"collectionMethod"`
-	ConsentReceiptID string              `json:"consentReceiptID"` // the record's id
+	ConsentReceiptID string              `json:"consentReceiptID"` // UUID version 8, made of the secret: see receiptID
 	PublicKey        string              `json:"publicKey"`        // Ed25519, base64url
 	Language         string              `json:"language"`
 	PIIPrincipalID   string              `json:"piiPrincipalId"`
@@ -76,7 +76,7 @@ type ReceiptPurpose struct {
 }
 
 // ReceiptProof shows that the record is in the evidence log. The opening is stripped: it proves what was asked and answered and says
-// nothing of the person. Secret is the holder's: a proof that outlives erasure goes under a hash of it (rights.md).
+// nothing of the person. Secret is the holder's: a proof that outlives erasure goes under a hash of it (rights.md), and Ledger.Kept finds it.
 type ReceiptProof struct {
 	Opening evidence.Opening `json:"opening"`
 	Proof   evidence.Proof   `json:"proof"`
@@ -104,14 +104,14 @@ func (l *Ledger) receipt(w *written, a *act) (string, error) {
 		return "", err
 	}
 	n := strconv.FormatUint(uint64(w.number), 10)
-	principal, secret := w.subject.Derive("principal:"+n), w.subject.Derive("receipt:"+n)
+	principal := w.subject.Derive("principal:" + n)
 	claims := ReceiptClaims{
 		Version: "KI-CR-v1.1.0", Jurisdiction: a.site.Jurisdiction, ConsentTimestamp: w.core.givenAt(),
-		CollectionMethod: a.method, ConsentReceiptID: w.core.RecordID, PublicKey: l.publicKey, Language: a.language,
+		CollectionMethod: a.method, ConsentReceiptID: w.core.ReceiptID, PublicKey: l.publicKey, Language: a.language,
 		PIIPrincipalID: hex.EncodeToString(principal[:16]), PIIControllers: []ReceiptController{controllerOf(&a.site)},
 		PolicyURL: a.site.PolicyURL, Services: l.services(&w.core, a), SPICat: []string{},
 		Octroi: ReceiptProof{
-			Opening: w.opening.Strip(), Proof: proof, Secret: base64.RawURLEncoding.EncodeToString(secret[:16]),
+			Opening: w.opening.Strip(), Proof: proof, Secret: base64.RawURLEncoding.EncodeToString(receiptSecret(w.subject, w.number)),
 		},
 	}
 	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, &claims)
@@ -205,7 +205,8 @@ func (r *ReceiptClaims) agree(c *core) bool {
 			granted = append(granted, p.ID)
 		}
 	}
-	return r.ConsentReceiptID == c.RecordID && r.Jurisdiction == c.Jurisdiction && r.ConsentTimestamp == c.givenAt() &&
+	secret, err := base64.RawURLEncoding.Strict().DecodeString(r.Octroi.Secret)
+	return err == nil && r.ConsentReceiptID == c.ReceiptID && c.ReceiptID == uuidText(receiptID(secret)) && r.Jurisdiction == c.Jurisdiction && r.ConsentTimestamp == c.givenAt() &&
 		r.CollectionMethod == c.Event.Method && slices.Equal(claimed, granted)
 }
 

@@ -2,7 +2,6 @@ package consent
 
 import (
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,13 +18,14 @@ import (
 const recordVersion = 1
 
 // core is the part of a record that outlives the subject: what was asked and answered, when and where, under which notice, and how good
-// the proof is. It holds nothing that leads to the person. Field names: ISO/IEC TS 27560 as W3C DPV maps it.
+// the proof is. It holds nothing that leads to the person, nor from one record of a subject to another. Field names: ISO/IEC TS 27560 as W3C DPV maps it.
 //
 // As JSON, core and strippable have one spelling: these members in this order, as encoding/json writes them. The bytes are
 // hashed and kept; they are never written again from the struct.
 type core struct {
 	Version          int               `json:"schema_version"`
-	RecordID         string            `json:"record_id"` // UUID
+	RecordID         string            `json:"record_id,omitempty"`  // UUID; of a subject's record it strips with the subject
+	ReceiptID        string            `json:"receipt_id,omitempty"` // of a subject's record: see receiptID
 	Site             string            `json:"site,omitempty"`
 	Notice           *NoticeRef        `json:"notice,omitempty"`
 	Proof            string            `json:"proof,omitempty"` // snapshot | registered_banner | asserted
@@ -37,8 +37,7 @@ type core struct {
 	StorageLocations []string          `json:"storage_locations,omitempty"` // countries of the recipients
 	Retention        map[string]string `json:"retention,omitempty"`         // purpose → ISO 8601
 	Policy           string            `json:"policy_sha256,omitempty"`
-	PrevRecordID     string            `json:"prev_record_id,omitempty"`
-	Counts           map[string]int    `json:"counts,omitempty"` // of refused events or of deleted records
+	Counts           map[string]int    `json:"counts,omitempty"` // of refused events or of deleted rows
 }
 
 // recordedPurpose is one purpose of a record.
@@ -77,6 +76,8 @@ const withdrawalMethod = "POST /v1/consents/withdraw"
 
 // strippable is the part of a record that dies with its subject.
 type strippable struct {
+	RecordID      string         `json:"record_id,omitempty"` // UUID
+	PrevRecordID  string         `json:"prev_record_id,omitempty"`
 	PrincipalID   string         `json:"pii_principal_id,omitempty"`
 	PrincipalKind string         `json:"principal_kind,omitempty"` // device | person
 	Language      string         `json:"language,omitempty"`
@@ -173,14 +174,7 @@ func newRecordID(random io.Reader) (string, error) {
 		return "", fmt.Errorf("making a record id: %w", err)
 	}
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	text := make([]byte, 0, 36)
-	for i, part := range [...][]byte{b[:4], b[4:6], b[6:8], b[8:10], b[10:]} {
-		if i > 0 {
-			text = append(text, '-')
-		}
-		text = hex.AppendEncode(text, part)
-	}
-	return string(text), nil
+	return uuidText(b), nil
 }
 
 // writable says whether a record can hold the time: RFC 3339 has years of four digits, and no choice is older than 1970.

@@ -36,6 +36,7 @@ type act struct {
 type written struct {
 	subject    subject.Subject
 	number     uint32
+	id         string // UUID
 	leaf       int64
 	core       core
 	opening    evidence.Opening
@@ -47,7 +48,7 @@ type written struct {
 // Where something is to be granted that cannot be (a *ProofError, ErrUnknownNotice, ErrUnknownPurpose, ErrBasis), nothing is granted; what
 // the same choice refuses is recorded as a refusal, and both the record and the error are returned. A refusal of what stood is a
 // withdrawal: when Record has returned, it holds as after Withdraw. Imports (GivenAt) are appended now; the standing takes their own time, and
-// an import older than what stands does not override it.
+// an import older than what stands does not override it. ErrErased: an import that was given before one of the persons was erased; nothing is written.
 func (l *Ledger) Record(ctx context.Context, c Choice) (Recorded, error) {
 	if len(c.Purposes) == 0 {
 		return Recorded{}, ErrNoChoice
@@ -85,6 +86,9 @@ func (l *Ledger) record(ctx context.Context, who Who, a *act) (Recorded, error) 
 	var w *written
 	var minted *subject.Credential
 	err := l.state.Update(ctx, func(t *state.Txn) error {
+		if err := l.unerased(t, who.Persons, a.givenAt); err != nil {
+			return err
+		}
 		s, credential, err := l.actor(t, who)
 		if err != nil {
 			return err
@@ -96,7 +100,7 @@ func (l *Ledger) record(ctx context.Context, who Who, a *act) (Recorded, error) 
 	if err != nil {
 		return Recorded{}, err
 	}
-	r := l.answer(&w.core, w.validUntil)
+	r := l.answer(&w.core, w.id, w.validUntil)
 	r.Minted = minted
 	if r.Receipt, err = l.receipt(w, a); err != nil {
 		return Recorded{}, fmt.Errorf("making receipt: %w", err)
@@ -108,11 +112,11 @@ func (l *Ledger) record(ctx context.Context, who Who, a *act) (Recorded, error) 
 func (l *Ledger) actor(t *state.Txn, who Who) (subject.Subject, *subject.Credential, error) {
 	switch {
 	case who.Device.Exists():
-		return who.Device, nil, l.alive(who.Device.Slot())
+		return who.Device, nil, l.alive(t, who.Device.Slot())
 	case len(who.Persons) > 0:
 		s, _, err := l.subjects.EnsurePerson(t, who.Persons...)
 		if err == nil {
-			err = l.alive(s.Slot())
+			err = l.alive(t, s.Slot())
 		}
 		return s, nil, err
 	case who.Mint:
@@ -122,12 +126,17 @@ func (l *Ledger) actor(t *state.Txn, who Who) (subject.Subject, *subject.Credent
 	return subject.Subject{}, nil, ErrNoSubject
 }
 
-// alive refuses to write about a subject whose erasure has begun: subject.ErrShredded.
-func (l *Ledger) alive(slot subject.Slot) error {
-	if l.revoked.erasing(slot) {
-		return subject.ErrShredded
+// unerased refuses an import that was given before one of the persons was erased: a back-end's nightly copy must not bring anybody back, nor
+// tell of somebody's former life.
+func (l *Ledger) unerased(t *state.Txn, persons []subject.Identifier, givenAt time.Time) error {
+	if givenAt.IsZero() || len(persons) == 0 {
+		return nil
 	}
-	return nil
+	erased, ok, err := l.subjects.ErasedAt(t, persons...)
+	if err == nil && ok && givenAt.UnixMilli() <= erased.UnixMilli() {
+		return ErrErased
+	}
+	return err
 }
 
 // append writes one record of the subject inside the writer: the record, its leaf, the standing, the revocations.
@@ -151,13 +160,13 @@ func (l *Ledger) append(t *state.Txn, s subject.Subject, a *act) (*written, erro
 	if !a.givenAt.IsZero() {
 		at.given, at.imported = a.givenAt.UnixMilli(), true
 	}
-	w := &written{subject: s, number: at.record}
-	w.core = l.compose(a, now, id)
-	w.core.PrevRecordID = row.Last
+	w := &written{subject: s, number: at.record, id: id}
+	w.core = l.compose(a, now)
+	w.core.ReceiptID = uuidText(receiptID(receiptSecret(s, w.number)))
 	revoked := w.settle(row, a, at)
 
 	rest := compose(a, now)
-	rest.PrincipalID, rest.PrincipalKind = s.ID(), kindName(s.Kind())
+	rest.RecordID, rest.PrevRecordID, rest.PrincipalID, rest.PrincipalKind = id, row.Last, s.ID(), kindName(s.Kind())
 	record := recordRow{Version: recordVersion, Core: canonical(&w.core), Strippable: canonical(rest)}
 	w.opening = record.opening(s, w.number)
 	record.Leaf = t.Append(w.opening.Leaf()) // C10: in the same transaction
@@ -170,7 +179,15 @@ func (l *Ledger) append(t *state.Txn, s subject.Subject, a *act) (*written, erro
 
 	v := verdicts(l.policy, row)
 	t.OnCommit(func() { l.warm.put(s.Slot(), v) }) // before the new sequence: see Ledger.sequence
-	return w, l.revoke(t, s.Slot(), revoked)
+	if err := l.revoke(t, s.Slot(), revoked); err != nil {
+		return nil, err
+	}
+	if ended := row.ended(revoked); len(ended) > 0 && l.onRevoked != nil {
+		if err := l.onRevoked(t, s, ended); err != nil {
+			return nil, fmt.Errorf("handing on a revocation: %w", err)
+		}
+	}
+	return w, nil
 }
 
 // settle brings the standing up to date, completes the record with the state that follows, and lists what was taken away.
@@ -212,10 +229,10 @@ func (w *written) settle(row *standing, a *act, at instant) (revoked []string) {
 }
 
 // compose makes the core of a record, but for what follows from the subject's standing.
-func (l *Ledger) compose(a *act, now time.Time, id string) core {
+func (l *Ledger) compose(a *act, now time.Time) core {
 	hash := l.policy.Hash()
 	c := core{
-		Version: recordVersion, RecordID: id, Site: a.site.Name, Notice: a.notice, Proof: a.proof.String(),
+		Version: recordVersion, Site: a.site.Name, Notice: a.notice, Proof: a.proof.String(),
 		Event:            recordedEvent{Type: a.event, Time: now, EntityID: a.entity, Method: a.method, Source: a.source},
 		Jurisdiction:     a.site.Jurisdiction,
 		WithdrawalMethod: withdrawalMethod,
@@ -258,8 +275,8 @@ func compose(a *act, now time.Time) strippable {
 }
 
 // answer is what is said of a record to whoever made it.
-func (l *Ledger) answer(c *core, validUntil time.Time) Recorded {
-	r := Recorded{RecordID: c.RecordID, State: c.Event.State, Purposes: map[string]bool{}, ValidUntil: validUntil}
+func (l *Ledger) answer(c *core, id string, validUntil time.Time) Recorded {
+	r := Recorded{RecordID: id, State: c.Event.State, Purposes: map[string]bool{}, ValidUntil: validUntil}
 	if c.Notice != nil {
 		r.Notice = *c.Notice
 	}

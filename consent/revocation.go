@@ -64,17 +64,6 @@ func (r *revocations) after(slot subject.Slot, purpose string, sequence uint64) 
 	return r.highest[revocation{slot, purpose}] > sequence || r.highest[revocation{slot, ""}] > sequence
 }
 
-// erasing says whether the subject's erasure has begun, as far as is remembered. It is no question of after: what was forgotten there is taken
-// for revoked, which of an event is safe to say and of a subject would be the end of all.
-func (r *revocations) erasing(slot subject.Slot) bool {
-	if r.place(slot).Load() == 0 {
-		return false
-	}
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.highest[revocation{slot, ""}] > 0
-}
-
 // forget drops what is not after sequence. The places keep their marks, which cost a look into the map and nothing else.
 func (r *revocations) forget(sequence uint64) {
 	r.forgotten.Store(max(sequence, r.forgotten.Load())) // one writer, and first: nothing is dropped before it is known to be
@@ -137,6 +126,26 @@ func (l *Ledger) ForgetRevocations(ctx context.Context, sequence uint64) error {
 		}
 	}
 	return nil
+}
+
+// deleteChunk bounds the rows that one change deletes: a change of state is bounded.
+const deleteChunk = 1000
+
+// deleteRows deletes, inside the writer, the first rows under prefix for as long as those are wanted; more says that it stopped at the bound of
+// one change.
+func deleteRows(t *state.Txn, prefix []byte, wanted func(key []byte) bool) (more bool, err error) {
+	var keys [][]byte
+	err = t.Scan(prefix, func(key, _ []byte) error {
+		if len(keys) == deleteChunk || !wanted(key) {
+			return state.ErrStop
+		}
+		keys = append(keys, append([]byte(nil), key...))
+		return nil
+	})
+	for _, key := range keys {
+		t.Delete(key)
+	}
+	return len(keys) == deleteChunk, err
 }
 
 // revoke appends revocations inside the writer. Its OnCommit must come after that of the standing: see Ledger.sequence.

@@ -81,6 +81,16 @@ func (h *hold) stands() bool {
 	return h.Basis.Declared() && h.Granted && h.State == "" && len(h.Spans) > 0
 }
 
+// ended are those of the purposes that do not stand. An older refusal that is imported late takes a span away and leaves a newer consent.
+func (s *standing) ended(purposes []string) (out []string) {
+	for _, id := range purposes {
+		if !slices.ContainsFunc(s.Holds, func(h hold) bool { return h.Purpose == id && h.stands() }) {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
 // chosen is one purpose of an act: what is recorded of it.
 type chosen struct {
 	purpose  string

@@ -172,7 +172,7 @@ func TestReceipt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if claims.ConsentReceiptID != r.RecordID || claims.Version != "KI-CR-v1.1.0" || claims.Services[0].Purposes[0].Purpose != "audience" ||
+	if claims.ConsentReceiptID == r.RecordID || claims.Version != "KI-CR-v1.1.0" || claims.Services[0].Purposes[0].Purpose != "audience" ||
 		claims.Services[0].Purposes[0].Termination != "2026-09-01" || claims.PIIControllers[0].Controller != "Shop SA" ||
 		claims.Services[0].Purposes[0].PIICategory[0] != "url" || len(claims.Services[0].Purposes[0].PIICategory) != 1 {
 		t.Fatalf("%+v", claims)
@@ -266,7 +266,8 @@ func TestForgedReceipts(t *testing.T) {
 		"other key": sign(eddsa, logKey, typ, kid, same),
 		"typ":       sign(eddsa, receiptKey, "octroi-stream+jwt", kid, same),
 		"kid":       sign(eddsa, receiptKey, typ, "x", same),
-		"record id": sign(eddsa, receiptKey, typ, kid, func(c *ReceiptClaims) { c.ConsentReceiptID = "x" }),
+		"id":        sign(eddsa, receiptKey, typ, kid, func(c *ReceiptClaims) { c.ConsentReceiptID = "x" }),
+		"secret":    sign(eddsa, receiptKey, typ, kid, func(c *ReceiptClaims) { c.Octroi.Secret = "AAAAAAAAAAAAAAAAAAAAAA" }),
 		"time":      sign(eddsa, receiptKey, typ, kid, func(c *ReceiptClaims) { c.ConsentTimestamp++ }),
 		"purposes":  sign(eddsa, receiptKey, typ, kid, func(c *ReceiptClaims) { c.Services = nil }),
 		"leaf":      sign(eddsa, receiptKey, typ, kid, func(c *ReceiptClaims) { c.Octroi.Proof.Index++ }),

@@ -121,6 +121,12 @@ func (l *Ledger) readStanding(s subject.Subject) (*verdict, error) {
 	if !place.CompareAndSwap(nil, reserved) {
 		reserved = nil
 	}
+	if l.erasing.has(s.Slot()) { // after the place is reserved: who is suppressed from here on is put there
+		if reserved != nil {
+			place.CompareAndSwap(reserved, nobody)
+		}
+		return nobody, nil
+	}
 	v := nobody
 	row, err := l.openStanding(s)
 	switch {

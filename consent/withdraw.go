@@ -35,7 +35,7 @@ func (l *Ledger) Withdraw(ctx context.Context, s subject.Subject, w Withdrawal) 
 	var done *written
 	err := l.state.Update(ctx, func(t *state.Txn) (err error) {
 		done = nil
-		if err := l.alive(s.Slot()); err != nil {
+		if err := l.alive(t, s.Slot()); err != nil {
 			return err
 		}
 		row, err := readStandingRow(t, s)
@@ -57,7 +57,7 @@ func (l *Ledger) Withdraw(ctx context.Context, s subject.Subject, w Withdrawal) 
 	if done == nil {
 		return Recorded{State: ConsentWithdrawn, Purposes: map[string]bool{}}, nil
 	}
-	r := l.answer(&done.core, time.Time{})
+	r := l.answer(&done.core, done.id, time.Time{})
 	if r.Receipt, err = l.receipt(done, &a); err != nil {
 		return Recorded{}, fmt.Errorf("making receipt: %w", err)
 	}

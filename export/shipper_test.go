@@ -261,7 +261,7 @@ func TestShreddedBetweenRegateAndIntent(t *testing.T) {
 	s := w.shipper(t, "warehouse", func(o *ShipperOptions) {
 		o.files = hookFiles{files: disk{}, rename: func() {
 			once.Do(func() {
-				if err := w.ledger.Forget(context.WithoutCancel(t.Context()), devices[0]); err != nil {
+				if _, err := w.ledger.Sever(context.WithoutCancel(t.Context()), devices[0]); err != nil {
 					t.Error(err)
 				}
 			})

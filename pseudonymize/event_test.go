@@ -287,7 +287,7 @@ func TestSealedEventsOpenAndDieWithTheirSubject(t *testing.T) {
 			t.Errorf("%s changed: %v", name, err)
 		}
 	}
-	if err := g.ledger.Forget(context.Background(), g.visitor); err != nil {
+	if _, err := g.ledger.Sever(context.Background(), g.visitor); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := sealed.Open(g.subjects, spoolKey); !errors.Is(err, subject.ErrShredded) {

@@ -242,7 +242,7 @@ func erasedPair(h *house) (needles [][]byte, slots []subject.Slot, tags []subjec
 		needles = append(needles, []byte(text))
 	}
 	for _, s := range []subject.Subject{device, person} {
-		if err := h.ledger.Forget(context.Background(), s); err != nil {
+		if _, err := h.ledger.Sever(context.Background(), s); err != nil {
 			h.t.Fatal(err)
 		}
 	}
