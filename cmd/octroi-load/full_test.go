@@ -63,6 +63,7 @@ func checkWhole(t *testing.T, folder string) {
 			return err
 		}
 		switch name := d.Name(); {
+		case strings.Contains(path, ".octroi-load/staged/"): // a transaction in doubt leaves what the next run decides upon
 		case filepath.Base(filepath.Dir(path)) == ".octroi-load":
 			if name != "state.db" && name != "lock" {
 				t.Errorf("%s was left behind", path)

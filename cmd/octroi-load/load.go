@@ -97,7 +97,7 @@ func (s *settings) run(c *cobra.Command, work func(context.Context, *load.Loader
 		return err
 	}
 	p := newProgress(os.Stderr, s.quiet)
-	l, err := load.Open(load.Options{
+	l, err := load.Open(c.Context(), load.Options{
 		Objects: objects, Destination: s.destination, Gateway: gateway, Identities: identities, Dir: s.into, Format: s.format, Poll: s.poll,
 		Log: p.log(), Progress: p.show,
 	})

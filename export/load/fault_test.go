@@ -143,7 +143,7 @@ func TestFollow(t *testing.T) {
 	var loaded atomic.Uint64
 	o := options(t, g, t.TempDir())
 	o.Progress = func(p load.Progress) { loaded.Store(p.Rows) }
-	l, err := load.Open(o)
+	l, err := load.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestFollow(t *testing.T) {
 func TestFollowEndsOnADamagedStream(t *testing.T) {
 	w := newWrong(t)
 	w.edit(t, w.files.object, func(b []byte) []byte { b[100] ^= 1; return b })
-	l, err := load.Open(w.o)
+	l, err := load.Open(t.Context(), w.o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestCancelled(t *testing.T) {
 			cancel()
 		}
 	}
-	l, err := load.Open(w.o)
+	l, err := load.Open(t.Context(), w.o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,41 +20,25 @@ import (
 // ownFolder holds the loader's state inside the folder it loads into.
 const ownFolder = ".octroi-load"
 
-// ledger is what the loader remembers, in <folder>/.octroi-load/state.db (bbolt), version 1:
+// ledger is what the loader of a folder remembers, in <folder>/.octroi-load/state.db (bbolt), version 2:
 //
-//	about    "version" → "1", "destination", "format"
+//	about    "version" → "2", "destination", "format"
 //	position <node> → position as JSON
 //	seen     "site:" <site> → bucket of 16-byte event ids → 0x01; about 100 bytes an event
-//	output   <batch id> → output as JSON
+//	output   <batch id> → record as JSON
 //	failure  <node> → failure as JSON; only while the node's stream stands still
+//	staged   <path below the folder> → name of the file below .octroi-load/staged that comes there; empty: what is there goes
 //
-// One transaction a batch writes position, seen and output together. The file is the only memory of what was loaded: with it lost,
-// load into an empty folder.
+// One transaction an entry writes position, seen, output and staged together, and the files move after it: see folder. Version 1 had
+// neither staged nor what a record has for replaced and restricted rows; it is read as it is. The file is the only memory of what was
+// loaded: with it lost, load into an empty folder.
 type ledger struct{ db *bolt.DB }
 
-// position is the last entry that was applied.
-type position struct {
-	Number   uint64    `json:"number"`
-	Previous string    `json:"previous"` // its hash
-	At       time.Time `json:"at"`       // when it was applied
-}
-
-// output is one loaded batch.
-type output struct {
-	Path       string `json:"path"`   // below the folder; empty where every row was loaded before
-	SHA256     string `json:"sha256"` // of the file, hex
-	Rows       int    `json:"rows"`
-	Duplicates int    `json:"duplicates"`
-	Node       string `json:"node"`
-	Number     uint64 `json:"number"`
-}
-
-// failure is why a node's stream stands still. The text holds no personal data.
-type failure struct {
-	Number uint64    `json:"number"`
-	Text   string    `json:"text"`
-	At     time.Time `json:"at"`
-}
+// The versions of ledgers.
+const (
+	ledgerVersion       = "2"
+	ledgerVersionBefore = "1"
+)
 
 var (
 	bucketAbout    = []byte("about")
@@ -62,6 +46,7 @@ var (
 	bucketSeen     = []byte("seen")
 	bucketOutput   = []byte("output")
 	bucketFailure  = []byte("failure")
+	bucketStaged   = []byte("staged")
 	seenMark       = []byte{1}
 )
 
@@ -76,29 +61,34 @@ func openLedger(folder, destination, format string) (*ledger, error) {
 		return nil, fmt.Errorf("opening %s: %w; restore it from a backup of the folder, or load into an empty folder", path, err)
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketAbout, bucketPosition, bucketSeen, bucketOutput, bucketFailure} {
+		for _, name := range [][]byte{bucketAbout, bucketPosition, bucketSeen, bucketOutput, bucketFailure, bucketStaged} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
 		}
-		about := tx.Bucket(bucketAbout)
-		for _, a := range []struct{ name, value string }{{"version", "1"}, {"destination", destination}, {"format", format}} {
-			switch kept := string(about.Get([]byte(a.name))); kept {
-			case a.value:
-			case "":
-				if err := about.Put([]byte(a.name), []byte(a.value)); err != nil {
-					return err
-				}
-			default:
-				return fmt.Errorf("%w: its %s is %q, not %q: name another folder", ErrFolder, a.name, kept, a.value)
-			}
-		}
-		return nil
+		return describe(tx.Bucket(bucketAbout), destination, format)
 	})
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return &ledger{db: db}, nil
+}
+
+// describe writes what the folder is, or checks that it is so already.
+func describe(about *bolt.Bucket, destination, format string) error {
+	for _, a := range []struct{ name, value string }{{"version", ledgerVersion}, {"destination", destination}, {"format", format}} {
+		kept := string(about.Get([]byte(a.name)))
+		switch {
+		case kept == a.value:
+		case kept == "", a.name == "version" && kept == ledgerVersionBefore:
+			if err := about.Put([]byte(a.name), []byte(a.value)); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("%w: its %s is %q, not %q: name another folder", ErrFolder, a.name, kept, a.value)
+		}
+	}
+	return nil
 }
 
 // createBolt makes an empty bbolt file where there is none. It gets its name when it is whole: of one that a crash or a full disk has cut
@@ -153,98 +143,110 @@ func openBolt(path string, o *bolt.Options) (db *bolt.DB, err error) {
 
 func (l *ledger) close() error { return l.db.Close() }
 
-func (l *ledger) position(node string) (p position, err error) {
+func (l *ledger) positions() (all map[string]position, err error) {
+	all = map[string]position{}
 	err = l.db.View(func(tx *bolt.Tx) error {
-		text := tx.Bucket(bucketPosition).Get([]byte(node))
-		if text == nil {
-			return nil
-		}
-		return json.Unmarshal(text, &p)
+		return eachJSON(tx.Bucket(bucketPosition), func(node []byte, p position) { all[string(node)] = p })
 	})
 	if err != nil {
-		return p, fmt.Errorf("reading the position of node %q: %w", node, err)
+		return nil, fmt.Errorf("reading positions: %w", err)
 	}
-	return p, nil
+	return all, nil
+}
+
+func (l *ledger) record(id string) (r record, known bool, err error) {
+	err = l.db.View(func(tx *bolt.Tx) error {
+		text := tx.Bucket(bucketOutput).Get([]byte(id))
+		if known = text != nil; !known {
+			return nil
+		}
+		return json.Unmarshal(text, &r)
+	})
+	if err != nil {
+		return r, false, fmt.Errorf("reading the record of batch %q: %w", id, err)
+	}
+	return r.named(id), known, nil
+}
+
+// named completes what is read: the id is the key, and version 1 had no Stated.
+func (r record) named(id string) record {
+	r.ID, r.Stated = id, max(r.Stated, r.Number)
+	return r
+}
+
+func (l *ledger) records(fn func(record)) error {
+	err := l.db.View(func(tx *bolt.Tx) error {
+		return eachJSON(tx.Bucket(bucketOutput), func(id []byte, r record) { fn(r.named(string(id))) })
+	})
+	if err != nil {
+		return fmt.Errorf("reading the records of batches: %w", err)
+	}
+	return nil
 }
 
 func (l *ledger) fail(node string, f failure) error {
 	return l.db.Update(func(tx *bolt.Tx) error { return putJSON(tx.Bucket(bucketFailure), node, f) })
 }
 
-// batch is one batch's transaction. Its owner ends it by commit or rollback.
-type batch struct {
-	tx    *bolt.Tx
-	fresh map[string]map[[16]byte]struct{} // site → ids that are new with this batch, to be put at commit
+// staged are the moves of the last transaction, by path below the folder.
+func (l *ledger) staged() (moves map[string]string, err error) {
+	moves = map[string]string{}
+	err = l.db.View(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketStaged).ForEach(func(path, name []byte) error {
+			moves[string(path)] = string(name)
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading what is staged: %w", err)
+	}
+	return moves, nil
 }
 
-func (l *ledger) begin() (*batch, error) {
-	tx, err := l.db.Begin(true)
-	if err != nil {
-		return nil, fmt.Errorf("beginning a batch: %w", err)
+// marks are event ids by site.
+type marks map[string]map[[16]byte]struct{}
+
+func (m marks) add(site string, id [16]byte) {
+	if m[site] == nil {
+		m[site] = map[[16]byte]struct{}{}
 	}
-	return &batch{tx: tx, fresh: map[string]map[[16]byte]struct{}{}}, nil
+	m[site][id] = struct{}{}
+}
+
+func (m marks) has(site string, id [16]byte) bool {
+	_, ok := m[site][id]
+	return ok
 }
 
 // siteBucket has a prefix, since bbolt has no bucket of an empty name.
 func siteBucket(site string) []byte { return append([]byte("site:"), site...) }
 
-// first remembers an event, and says whether it was unknown.
-func (b *batch) first(site string, id [16]byte) bool {
-	if seen := b.tx.Bucket(bucketSeen).Bucket(siteBucket(site)); seen != nil && seen.Get(id[:]) != nil {
-		return false
-	}
-	fresh := b.fresh[site]
-	if fresh == nil {
-		fresh = map[[16]byte]struct{}{}
-		b.fresh[site] = fresh
-	}
-	if _, known := fresh[id]; known {
-		return false
-	}
-	fresh[id] = struct{}{}
-	return true
+// seen says whether an event is loaded.
+func seen(tx *bolt.Tx, site string, id [16]byte) bool {
+	b := tx.Bucket(bucketSeen).Bucket(siteBucket(site))
+	return b != nil && b.Get(id[:]) != nil
 }
 
-// putSeen puts the ids in order: bbolt splits a node only at commit, so that ids put as they come, which are random, would each move
-// half of all those before them (measured: 100,000 took 32 s).
-func (b *batch) putSeen() error {
-	for _, site := range slices.Sorted(maps.Keys(b.fresh)) {
-		seen, err := b.tx.Bucket(bucketSeen).CreateBucketIfNotExists(siteBucket(site))
+func remember(b *bolt.Bucket, id []byte) error { return b.Put(id, seenMark) }
+func forget(b *bolt.Bucket, id []byte) error   { return b.Delete(id) }
+
+// mark calls put, which is remember or forget, for each id in order: bbolt splits a node only at commit, so that ids put as they come, which
+// are random, would each move half of all those before them (measured: 100,000 took 32 s).
+func mark(tx *bolt.Tx, m marks, put func(b *bolt.Bucket, id []byte) error) error {
+	for _, site := range slices.Sorted(maps.Keys(m)) {
+		b, err := tx.Bucket(bucketSeen).CreateBucketIfNotExists(siteBucket(site))
 		if err != nil {
 			return err
 		}
-		ids := slices.SortedFunc(maps.Keys(b.fresh[site]), func(x, y [16]byte) int { return bytes.Compare(x[:], y[:]) })
+		ids := slices.SortedFunc(maps.Keys(m[site]), func(x, y [16]byte) int { return bytes.Compare(x[:], y[:]) })
 		for _, id := range ids {
-			if err := seen.Put(id[:], seenMark); err != nil {
+			if err := put(b, id[:]); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
 }
-
-// commit records the batch as loaded.
-func (b *batch) commit(id string, o output, p position) error {
-	err := errors.Join(
-		b.putSeen(),
-		putJSON(b.tx.Bucket(bucketOutput), id, o),
-		putJSON(b.tx.Bucket(bucketPosition), o.Node, p),
-		b.tx.Bucket(bucketFailure).Delete([]byte(o.Node)),
-	)
-	if err == nil {
-		err = b.tx.Commit()
-	}
-	if err != nil {
-		return fmt.Errorf("recording batch %q: %w", id, err)
-	}
-	return nil
-}
-
-// loaded says whether a batch of this id was recorded: two batches of one id would be one file.
-func (b *batch) loaded(id string) bool { return b.tx.Bucket(bucketOutput).Get([]byte(id)) != nil }
-
-// rollback forgets the batch; after commit it does nothing.
-func (b *batch) rollback() { b.tx.Rollback() }
 
 func putJSON(b *bolt.Bucket, key string, value any) error {
 	text, err := json.Marshal(value)

@@ -52,7 +52,7 @@ func options(t testing.TB, g *loadtest.Gateway, folder string) load.Options {
 
 func once(t testing.TB, o load.Options) (load.Progress, error) {
 	t.Helper()
-	l, err := load.Open(o)
+	l, err := load.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,8 +104,11 @@ func checkOwnFiles(t testing.TB, folder string) {
 	for _, e := range own {
 		names = append(names, e.Name())
 	}
-	if !slices.Equal(names, []string{"lock", "state.db"}) {
+	if !slices.Equal(names, []string{"lock", "restricted", "staged", "state.db"}) {
 		t.Errorf("the loader's folder holds %q", names)
+	}
+	if staged, err := os.ReadDir(filepath.Join(folder, ".octroi-load/staged")); err != nil || len(staged) > 0 {
+		t.Errorf("left staged: %v, %v", staged, err)
 	}
 	err = filepath.WalkDir(filepath.Join(folder, "events"), func(path string, e os.DirEntry, err error) error {
 		if err == nil && strings.HasPrefix(e.Name(), ".") {
@@ -171,11 +174,11 @@ func TestLocked(t *testing.T) {
 	objects, _ := newStore(t)
 	g := loadtest.New(t, objects)
 	o := options(t, g, t.TempDir())
-	l, err := load.Open(o)
+	l, err := load.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := load.Open(o); !errors.Is(err, load.ErrLocked) {
+	if _, err := load.Open(t.Context(), o); !errors.Is(err, load.ErrLocked) {
 		t.Errorf("a second loader: %v", err)
 	}
 	if err := errors.Join(l.Close(), l.Close()); err != nil {
@@ -187,7 +190,7 @@ func TestLocked(t *testing.T) {
 	} {
 		other := o
 		change(&other)
-		if _, err := load.Open(other); !errors.Is(err, load.ErrFolder) {
+		if _, err := load.Open(t.Context(), other); !errors.Is(err, load.ErrFolder) {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -198,7 +201,7 @@ func TestLocked(t *testing.T) {
 	} {
 		other := o
 		change(&other)
-		if _, err := load.Open(other); err == nil {
+		if _, err := load.Open(t.Context(), other); err == nil {
 			t.Error("opened without what it needs")
 		}
 	}
@@ -210,7 +213,7 @@ func TestLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.Dir = damaged
-	if _, err := load.Open(o); err == nil || !strings.Contains(err.Error(), "restore it") {
+	if _, err := load.Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "restore it") {
 		t.Errorf("a damaged state: %v", err)
 	}
 }

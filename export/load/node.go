@@ -2,47 +2,156 @@ package load
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/octroi/octroi/export"
-	"github.com/octroi/octroi/pseudonymize"
 )
+
+// follower is what is known of one node's stream: how far it is applied, and what was read beyond.
+type follower struct {
+	at     export.Chain         // the last applied entry
+	read   export.Chain         // the last entry that was read ahead
+	newest map[string]statement // by batch id: of the entries beyond at, the last that replaces the batch's object
+	texts  map[uint64]string    // of entries beyond at, as many as aheadBytes hold
+	bytes  int                  // of texts
+}
+
+// statement is an object as an entry states it; nil: no row is left.
+type statement struct {
+	number uint64
+	object *export.Batch
+}
+
+// aheadBytes bounds the entries that are kept between reading ahead and applying; what does not fit is read again.
+const aheadBytes = 8 << 20
 
 // node applies the entries of one node in order, from the position on.
 func (l *Loader) node(ctx context.Context, node string) error {
-	at, err := l.state.position(node)
+	f, err := l.follow(ctx, node)
 	if err != nil {
 		return err
 	}
-	chain := export.Chain{Destination: l.o.Destination, Node: node, Gateway: l.o.Gateway, Number: at.Number, Previous: at.Previous}
 	for {
-		number := chain.Number + 1
-		token, found, err := l.entry(ctx, node, number)
-		if err == nil && !found {
-			return nil // the stream's end
+		more, err := l.next(ctx, f)
+		if err == nil && more {
+			continue
 		}
-		if err == nil {
-			err = l.apply(ctx, &chain, token)
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
 		}
-		if err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			err = fmt.Errorf("node %q stands still before entry %d: %w%s", node, number, err, nextStep(err))
-			if !errors.Is(err, export.ErrUnavailable) {
-				err = errors.Join(err, l.state.fail(node, failure{Number: number, Text: err.Error(), At: time.Now().UTC()}))
-			}
-			return err
+		// What a sink did before its error may be in doubt: the position is read again.
+		delete(l.followers, node)
+		number := f.at.Number + 1
+		err = fmt.Errorf("node %q stands still before entry %d: %w%s", node, number, err, nextStep(err))
+		if !passing(err) {
+			err = errors.Join(err, l.into.fail(ctx, node, failure{Number: number, Text: err.Error(), At: time.Now().UTC()}))
+		}
+		return err
+	}
+}
+
+func (l *Loader) follow(ctx context.Context, node string) (*follower, error) {
+	if f := l.followers[node]; f != nil {
+		return f, nil
+	}
+	positions, err := l.into.positions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	at := positions[node]
+	f := &follower{newest: map[string]statement{}, texts: map[uint64]string{}}
+	f.at = export.Chain{Destination: l.o.Destination, Node: node, Gateway: l.o.Gateway, Number: at.Number, Previous: at.Previous}
+	f.read = f.at
+	l.followers[node] = f
+	return f, nil
+}
+
+// next applies one entry; more is false at the stream's end.
+func (l *Loader) next(ctx context.Context, f *follower) (more bool, err error) {
+	if f.read.Number == f.at.Number {
+		// An entry that cannot be read ahead is met again when those before it are applied.
+		if err := l.lookAhead(ctx, f); err != nil && (passing(err) || ctx.Err() != nil || f.read.Number == f.at.Number) {
+			return false, err
+		}
+		if f.read.Number == f.at.Number {
+			return false, nil
 		}
 	}
+	number := f.at.Number + 1
+	token, kept := f.texts[number]
+	if !kept {
+		var found bool
+		token, found, err = l.entry(ctx, f.at.Node, number)
+		if err == nil && !found {
+			err = fmt.Errorf("%w: it was there a moment ago", export.ErrGap)
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	chain := f.at
+	e, err := chain.Next(token)
+	if err != nil {
+		return false, err
+	}
+	if err := l.apply(ctx, f, e, place{e.Node, position{Number: chain.Number, Previous: chain.Previous, At: time.Now().UTC()}}); err != nil {
+		return false, err
+	}
+	f.pass(chain, e)
+	l.progress.Node, l.progress.Number = e.Node, e.Number
+	l.report()
+	if l.o.Applied != nil {
+		l.o.Applied(e.Node, chain.Number, chain.Previous)
+	}
+	return true, nil
+}
+
+func (l *Loader) report() {
+	if l.o.Progress != nil {
+		l.o.Progress(l.progress)
+	}
+}
+
+// pass moves beyond an applied entry.
+func (f *follower) pass(at export.Chain, e export.Entry) {
+	f.at = at
+	if r := e.Replace; r != nil && f.newest[r.Batch].number == e.Number {
+		delete(f.newest, r.Batch)
+	}
+	f.bytes -= len(f.texts[at.Number])
+	delete(f.texts, at.Number)
+}
+
+// lookAhead reads and checks what the stream has beyond what was read. Of replace entries it keeps which object they state, so that a batch
+// is loaded from its newest: an erased row does not come back with an older one.
+func (l *Loader) lookAhead(ctx context.Context, f *follower) error {
+	for {
+		token, found, err := l.entry(ctx, f.read.Node, f.read.Number+1)
+		if err != nil || !found {
+			return err
+		}
+		e, err := f.read.Next(token)
+		if err != nil {
+			return err
+		}
+		if r := e.Replace; r != nil {
+			if r.Now != nil {
+				r.Now.Recipients, r.Now.Purposes = nil, nil // there may be many, and nobody here asks
+			}
+			f.newest[r.Batch] = statement{e.Number, r.Now}
+		}
+		if f.bytes+len(token) <= aheadBytes {
+			f.texts[e.Number], f.bytes = token, f.bytes+len(token)
+		}
+	}
+}
+
+// passing says whether an error may end by itself.
+func passing(err error) bool {
+	return errors.Is(err, export.ErrUnavailable) || errors.Is(err, ErrDatabase)
 }
 
 // nextStep is what to do about an error that does not pass by itself, where the error does not say so.
@@ -56,6 +165,9 @@ func nextStep(err error) string {
 		{export.ErrGap, "have the gateway's operator restore the entry, then run octroi-load again"},
 		{export.ErrEntry, "update octroi-load if the gateway is newer; else have the gateway's operator restore the entry"},
 		{export.ErrIdentity, "give the identity file of this destination (the key pair whose age1… the gateway has as its recipient W)"},
+		{ErrNotice, "have the gateway's operator restore the notice object from its versions or a backup, then run octroi-load again"},
+		{ErrStatement, "tell the gateway's operator: the stream contradicts itself"},
+		{ErrChanged, "put the files back as octroi-load wrote them, with " + ownFolder + " from the same backup, or load into an empty folder"},
 		{ErrLost, "have the gateway's operator restore the object from its versions or a backup, then run octroi-load again"},
 		{ErrHash, "have the gateway's operator restore the object from its versions or a backup, then run octroi-load again"},
 		{ErrRows, "tell the gateway's operator: what was sealed is not what was signed"},
@@ -102,178 +214,4 @@ func (l *Loader) entry(ctx context.Context, node string, number uint64) (token s
 		return "", false, fmt.Errorf("%s: %w: later ones are there", key, export.ErrGap)
 	}
 	return token, true, err
-}
-
-// apply loads what one entry states, and moves the position past it.
-func (l *Loader) apply(ctx context.Context, chain *export.Chain, token string) error {
-	next := *chain
-	e, err := next.Next(token)
-	if err != nil {
-		return err
-	}
-	if e.Batch.Schema != export.EventsSchema {
-		return fmt.Errorf("%w: the batch's is %q", export.ErrSchema, e.Batch.Schema)
-	}
-	sealed, err := l.fetch(ctx, e.Batch)
-	if err != nil {
-		return err
-	}
-	defer sealed.Close()
-	plain, size, err := l.unseal(sealed)
-	if err != nil {
-		return err
-	}
-	defer plain.Close()
-	done, err := l.store(e, plain, size, position{Number: next.Number, Previous: next.Previous, At: time.Now().UTC()})
-	if err != nil {
-		return err
-	}
-	*chain = next
-	p := &l.progress
-	p.Node, p.Number = e.Node, e.Number
-	p.Batches, p.Rows, p.Duplicates = p.Batches+1, p.Rows+uint64(done.Rows), p.Duplicates+uint64(done.Duplicates)
-	l.report()
-	l.o.Log.Info("loaded batch", "node", e.Node, "number", e.Number, "rows", done.Rows, "duplicates", done.Duplicates)
-	return nil
-}
-
-func (l *Loader) report() {
-	if l.o.Progress != nil {
-		l.o.Progress(l.progress)
-	}
-}
-
-// fetch brings an object into a temporary file. Nothing is decrypted before its hash is known to be the signed one.
-func (l *Loader) fetch(ctx context.Context, b *export.Batch) (f *os.File, err error) {
-	before := l.progress.Bytes
-	err = l.try(ctx, func() error {
-		l.progress.Bytes = before
-		f, err = l.fetchOnce(ctx, b)
-		return err
-	})
-	if err != nil {
-		l.progress.Bytes = before
-		return nil, fmt.Errorf("%s: %w", b.Key, err)
-	}
-	return f, nil
-}
-
-func (l *Loader) fetchOnce(ctx context.Context, b *export.Batch) (*os.File, error) {
-	r, err := l.o.Objects.Get(ctx, b.Key, b.Version)
-	if errors.Is(err, export.ErrNoObject) && b.Version != "" {
-		r, err = l.o.Objects.Get(ctx, b.Key, "") // a copy of the bucket in a folder has no versions; the hash decides
-	}
-	if errors.Is(err, export.ErrNoObject) {
-		return nil, ErrLost
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	f, err := l.temporary()
-	if err != nil {
-		return nil, err
-	}
-	h := sha256.New()
-	n, err := io.Copy(io.MultiWriter(f, h, progressWriter{l}), io.LimitReader(r, b.Size+1))
-	switch {
-	case err != nil:
-		f.Close()
-		return nil, err
-	case n != b.Size || hexSum(h) != b.SHA256:
-		f.Close()
-		return nil, fmt.Errorf("%w (%d bytes of %d)", ErrHash, n, b.Size)
-	}
-	return f, nil
-}
-
-func hexSum(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
-
-// progressWriter counts and reports what passes.
-type progressWriter struct{ l *Loader }
-
-func (w progressWriter) Write(p []byte) (int, error) {
-	w.l.progress.Bytes += int64(len(p))
-	w.l.report()
-	return len(p), nil
-}
-
-// unseal decrypts into a second temporary file: Parquet is read from its end.
-func (l *Loader) unseal(sealed *os.File) (plain *os.File, size int64, err error) {
-	if _, err := sealed.Seek(0, io.SeekStart); err != nil {
-		return nil, 0, err
-	}
-	r, err := export.Unseal(sealed, l.o.Identities)
-	if err != nil {
-		return nil, 0, err
-	}
-	if plain, err = l.temporary(); err != nil {
-		return nil, 0, err
-	}
-	if size, err = io.Copy(plain, r); err != nil {
-		plain.Close()
-		return nil, 0, err
-	}
-	return plain, size, nil
-}
-
-// temporary is a file without a name: nothing is left of it when the process ends, however it does.
-func (l *Loader) temporary() (*os.File, error) {
-	f, err := os.CreateTemp(filepath.Join(l.o.Dir, ownFolder), "fetch-")
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-// store writes a batch's new rows to the folder and records them.
-func (l *Loader) store(e export.Entry, plain *os.File, size int64, p position) (done output, err error) {
-	b, err := l.state.begin()
-	if err != nil {
-		return done, err
-	}
-	defer b.rollback()
-	// Before anything is written: the rename below would replace the first one's file.
-	if b.loaded(e.Batch.ID) {
-		return done, fmt.Errorf("batch %q was loaded before under another entry: %w", e.Batch.ID, ErrRows)
-	}
-	// Crash point: nothing is written.
-	out, err := newOutputFile(l.o.Dir, l.o.Format, e.Batch)
-	if err != nil {
-		return done, err
-	}
-	defer out.discard()
-	done = output{Node: e.Node, Number: e.Number}
-	fresh := make([]pseudonymize.Row, 0, 1024)
-	err = export.DecodeRows(plain, size, func(rows []pseudonymize.Row) error {
-		fresh = fresh[:0]
-		for i := range rows {
-			if b.first(rows[i].Site, rows[i].EventID) {
-				fresh = append(fresh, rows[i])
-			}
-		}
-		done.Rows, done.Duplicates = done.Rows+len(fresh), done.Duplicates+len(rows)-len(fresh)
-		return out.write(fresh)
-	})
-	if err != nil {
-		return done, err
-	}
-	if done.Rows+done.Duplicates != e.Batch.Rows {
-		return done, fmt.Errorf("%w: %d instead of %d", ErrRows, done.Rows+done.Duplicates, e.Batch.Rows)
-	}
-	// Crash point: a temporary file is left, which the next run overwrites.
-	if done.Path, done.SHA256, err = out.finish(done.Rows); err != nil {
-		return done, err
-	}
-	// Crash point: the file stands and is not recorded. The next run makes the same file and renames it over this one: the seen ids are
-	// those of before, and the same rows are encoded to the same bytes.
-	if err := b.commit(e.Batch.ID, done, p); err != nil {
-		return done, err
-	}
-	// Crash point: done; the next run begins with the next entry.
-	return done, nil
 }

@@ -35,7 +35,7 @@ func TestShortenedState(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(short.Dir, ".octroi-load", "state.db"), whole[:n*4096-n%2*100], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := load.Open(short); err == nil || !strings.Contains(err.Error(), "restore it from a backup") {
+		if _, err := load.Open(t.Context(), short); err == nil || !strings.Contains(err.Error(), "restore it from a backup") {
 			t.Errorf("%d of %d pages: %v", n, pages, err)
 		}
 	}

@@ -1,6 +1,8 @@
 package load
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,14 +13,16 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	bolt "go.etcd.io/bbolt"
 )
 
-// Status is what a folder holds.
+// Status is what a folder or a database holds.
 type Status struct {
-	Destination, Format       string
+	Destination, Format       string       // Format is "postgresql" of a database
 	Nodes                     []NodeStatus // by name
-	Batches, Rows, Duplicates uint64       // ever loaded
+	Batches, Rows, Duplicates uint64       // Rows: that everybody sees
+	Restricted                uint64       // rows under restriction
 }
 
 // NodeStatus is how far one node's stream was applied.
@@ -69,8 +73,9 @@ func (s *Status) read(tx *bolt.Tx) error {
 	err := errors.Join(
 		eachJSON(tx.Bucket(bucketPosition), func(node []byte, p position) { at(node).Number, at(node).At = p.Number, p.At }),
 		eachJSON(tx.Bucket(bucketFailure), func(node []byte, f failure) { at(node).Failure, at(node).Since = f.Text, f.At }),
-		eachJSON(tx.Bucket(bucketOutput), func(_ []byte, o output) {
-			s.Batches, s.Rows, s.Duplicates = s.Batches+1, s.Rows+uint64(o.Rows), s.Duplicates+uint64(o.Duplicates)
+		eachJSON(tx.Bucket(bucketOutput), func(_ []byte, r record) {
+			s.Batches, s.Rows, s.Duplicates = s.Batches+1, s.Rows+uint64(r.Rows), s.Duplicates+uint64(r.Duplicates)
+			s.Restricted += uint64(r.Hidden)
 		}),
 	)
 	for _, name := range slices.Sorted(maps.Keys(nodes)) {
@@ -91,4 +96,50 @@ func eachJSON[T any](b *bolt.Bucket, fn func(key []byte, value T)) error {
 		fn(key, value)
 		return nil
 	})
+}
+
+// ReadDatabaseStatus reads a database's state, also while a loader is at work: fs.ErrNotExist where nothing was loaded.
+func ReadDatabaseStatus(ctx context.Context, dsn, schema string) (s Status, err error) {
+	d, err := newDatabase(dsn, cmp.Or(schema, DefaultSchema))
+	if err != nil {
+		return s, fmt.Errorf("reading status: %w", err)
+	}
+	conn, err := pgx.ConnectConfig(ctx, d.config)
+	if err != nil {
+		return s, fmt.Errorf("reading status: %w", databaseError("connecting", err))
+	}
+	d.conn = conn
+	err = d.status(ctx, &s)
+	if !errors.Is(err, fs.ErrNotExist) {
+		err = databaseError("reading tables", err)
+	}
+	if err = errors.Join(err, d.close()); err != nil {
+		return s, fmt.Errorf("reading status: %w", err)
+	}
+	return s, nil
+}
+
+func (d *database) status(ctx context.Context, s *Status) error {
+	var there bool
+	if err := d.conn.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, d.schema+".about").Scan(&there); err != nil {
+		return err
+	}
+	if !there {
+		return fs.ErrNotExist
+	}
+	s.Format = "postgresql"
+	err := d.conn.QueryRow(ctx, `SELECT destination, (SELECT count(*) FROM batches), (SELECT coalesce(sum(rows), 0)::bigint FROM batches),
+		(SELECT coalesce(sum(duplicates), 0)::bigint FROM batches), (SELECT coalesce(sum(restricted), 0)::bigint FROM batches) FROM about`).
+		Scan(&s.Destination, &s.Batches, &s.Rows, &s.Duplicates, &s.Restricted)
+	if err != nil {
+		return err
+	}
+	return d.each(ctx, `SELECT node, number, coalesce(applied_at, 'epoch'), coalesce(failure, ''), coalesce(failed_at, 'epoch') FROM positions ORDER BY node`,
+		nil, func(rows pgx.Rows) error {
+			var n NodeStatus
+			err := rows.Scan(&n.Node, &n.Number, &n.At, &n.Failure, &n.Since)
+			n.At, n.Since = n.At.UTC(), n.Since.UTC()
+			s.Nodes = append(s.Nodes, n)
+			return err
+		})
 }
