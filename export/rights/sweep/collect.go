@@ -2,6 +2,7 @@ package sweep
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/gob"
@@ -189,7 +190,7 @@ func (p *pass) pack(f *os.File, o *order, of *found) (report string, length int6
 	at := p.s.o.Now().UTC()
 	counts, err := access.Write(out, m, access.Found{
 		Destinations: slices.Sorted(maps.Keys(o.whose)), Rows: p.finds.rows(of), Own: o.own(), Objects: of.objects, At: at,
-	}, j.Language)
+	}, cmp.Or(j.Language, "en"))
 	if err == nil {
 		err = out.Close()
 	}
