@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/text/language"
 
+	"github.com/octroi/octroi/consent"
 	"github.com/octroi/octroi/export/rights/letter"
 )
 
@@ -90,6 +91,15 @@ type answer struct {
 
 // Circumstances says that there is more to tell than what was answered.
 func (c shownChoice) Circumstances() bool { return c.Method != "" || c.Site != "" || c.TextNumber != 0 }
+
+// Told is the state of the consent, unless what happened says it already.
+func (c shownChoice) Told() string {
+	switch consent.State(c.State) {
+	case consent.ConsentWithdrawn, consent.ConsentRefused:
+		return ""
+	}
+	return c.State
+}
 
 // shownText is a text of a notice, once for all choices that were made under it.
 type shownText struct {
@@ -249,8 +259,7 @@ func (p *part) Details(r record) []detail {
 		details = append(details, detail{p.Word(p.Fields, name), visible(r.Properties[name])})
 	}
 	if r.Site != "" {
-		site, _ := p.Say("site")
-		details = append(details, detail{site, visible(r.Site)})
+		details = append(details, detail{p.Word(p.Fields, "site"), visible(r.Site)})
 	}
 	return details
 }
