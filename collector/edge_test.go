@@ -82,6 +82,8 @@ var (
 	stateKey    = bytes.Repeat([]byte{3}, 32)
 	snapshotKey = bytes.Repeat([]byte{4}, 32)
 	exportKey   = bytes.Repeat([]byte{5}, 32)
+
+	suppressionKey = bytes.Repeat([]byte{9}, 32)
 )
 
 // testPolicy is the default policy with a purpose that asks for a snapshot, and one without subjects.
@@ -156,7 +158,7 @@ func (e *edge) openState() {
 		e.t.Fatal(err)
 	}
 	e.t.Cleanup(func() { _ = e.state.Close() })
-	if e.subjects, err = subject.OpenRegistry(subject.Options{State: e.state, SlotFile: filepath.Join(e.dir, "slots"), LookupKey: lookupKey, CacheSize: 4096}); err != nil {
+	if e.subjects, err = subject.OpenRegistry(subject.Options{State: e.state, SlotFile: filepath.Join(e.dir, "slots"), LookupKey: lookupKey, SuppressionKey: suppressionKey, CacheSize: 4096}); err != nil {
 		e.t.Fatal(err)
 	}
 	e.t.Cleanup(func() { _ = e.subjects.Close() })

@@ -36,6 +36,7 @@ type item struct {
 	kind    *kind
 	device  subject.Subject
 	person  subject.Subject
+	named   *named // whom a back-end names; nil: nobody
 	reason  Reason // empty: not refused so far
 	purpose string
 	flaw    wire.Flaw
@@ -251,7 +252,7 @@ func (a *admission) admit(i int, s *wire.Submission) error {
 	}
 	if !grants.Valid() { // G1: nothing of the event is kept
 		it.reason, it.purpose = refusal.Reason, refusal.Purpose
-		return nil
+		return a.lookErased(it, s.Touchpoint.Time)
 	}
 	event, err := a.applier.Apply(&grants, &s.Touchpoint)
 	if err != nil {
@@ -306,7 +307,7 @@ func (a *admission) answer(submissions []wire.Submission) reply {
 // appendRefusal appends {"index":1,"id":"…","reason":"…","purpose":"…","detail":"…"}.
 func appendRefusal(b []byte, s *wire.Submission, it *item, token bool) []byte {
 	reason := it.reason
-	if i := reasonIndex(reason); !token && i > 0 && i <= reasonIndex(consent.BeforeConsent) {
+	if i := reasonIndex(reason); !token && i > 0 && i <= reasonIndex(Erased) {
 		reason = consent.NoConsent
 	}
 	b = append(b, `{"index":`...)

@@ -42,7 +42,10 @@ func (c *Collector) App() *fiber.App {
 	app.Get("/v1/notice", c.serve(routeNotice, c.getNotice))
 	app.Get("/v1/notices/:sha256", c.serve(routeNoticeText, c.getNoticeText))
 	app.Get("/.well-known/jwks.json", c.serve(routeKeys, c.getKeys))
-	for _, path := range []string{"/v1/events", "/v1/consents", "/v1/consents/withdraw", "/v1/consents/current", "/v1/notice", "/v1/notices/:sha256"} {
+	for _, path := range []string{
+		"/v1/events", "/v1/consents", "/v1/consents/withdraw", "/v1/consents/current", "/v1/notice", "/v1/notices/:sha256",
+		"/v1/me/requests", "/v1/me/requests/*", // whoever serves them asks Visitor
+	} {
 		app.Options(path, c.preflight)
 	}
 	return app
@@ -59,6 +62,43 @@ func (c *Collector) Private(r fiber.Router) {
 func (c *Collector) Authorise(f *fiber.Ctx, scope string) error {
 	_, err := c.authorise(&request{authorization: f.Get(fiber.HeaderAuthorization)}, scope)
 	return err
+}
+
+// Actor is the name of who holds the request's access token, which must have the scope: whoever acts on others' data is named in the evidence.
+func (c *Collector) Actor(f *fiber.Ctx, scope string) (name string, err error) {
+	token, err := c.authorise(&request{authorization: f.Get(fiber.HeaderAuthorization)}, scope)
+	if err != nil {
+		return "", err
+	}
+	if token.Subject == "" {
+		return "", errActor
+	}
+	return token.Subject, nil
+}
+
+// Visitor is who asks for a right of theirs by the cookie or the app's credential that the gateway minted. It applies the rules of consent posts:
+// site key, origin (G12), rate. Problem makes the answer of what it fails with. It lets pages of the site's origins read the answer.
+func (c *Collector) Visitor(f *fiber.Ctx) (Visitor, error) {
+	r := c.read(f, routeOther)
+	c.allowOrigin(f, r.origin)
+	return c.visitor(r)
+}
+
+// ForgetCookie makes the browser drop the credential: its subject is being erased.
+func (c *Collector) ForgetCookie(f *fiber.Ctx) {
+	f.Response().Header.Add(fiber.HeaderSetCookie, cookie{name: c.cookieName()}.text(c.o.Loopback))
+}
+
+// Fail answers a problem document (RFC 9457). code and detail are the caller's own words, never the request's; a 5xx says neither.
+func (c *Collector) Fail(f *fiber.Ctx, status int, code, detail string) error {
+	p := blank(status, code, detail, "")
+	if status >= http.StatusInternalServerError {
+		p = failure(status, code)
+	}
+	out := p.reply()
+	c.allowOrigin(f, f.Get(fiber.HeaderOrigin))
+	c.write(f, &out)
+	return nil
 }
 
 // serve runs an action: a panic becomes a 500, an error a problem document, and what is logged is pattern, status and time.
@@ -181,7 +221,9 @@ func (c *Collector) clientAddress(f *fiber.Ctx) netip.Addr {
 // allowOrigin lets the page that asked read the answer (G12): the exact origin, only where a site lists it. An action refuses what the
 // site in question does not list, so that all a page of another site can read is that it was refused.
 func (c *Collector) allowOrigin(f *fiber.Ctx, origin string) bool {
-	f.Response().Header.Add(fiber.HeaderVary, fiber.HeaderOrigin)
+	if h := &f.Response().Header; !strings.Contains(string(h.Peek(fiber.HeaderVary)), fiber.HeaderOrigin) { // Visitor and Fail answer one request
+		h.Add(fiber.HeaderVary, fiber.HeaderOrigin)
+	}
 	if origin == "" || !c.origins[origin] {
 		return false
 	}

@@ -22,9 +22,37 @@ type named struct {
 	site     *source
 	purposes []string  // to declare
 	since    time.Time // the earliest of the person's events
+	until    time.Time // the newest
 	items    []int
 	person   subject.Subject
 	flaw     wire.Flaw
+	erasure  *erasure // nil: nobody has asked yet
+}
+
+// erasure is when a person with one of the identifiers was erased, if one was.
+type erasure struct {
+	at time.Time
+	ok bool
+}
+
+// lookErased finds whether a refused event is from before its person was erased: a back-end that sends its history again must learn that this will
+// never be taken, and that it holds what the person had erased. Only who is refused is looked up.
+func (a *admission) lookErased(it *item, at time.Time) error {
+	p := it.named
+	if p == nil {
+		return nil
+	}
+	if p.erasure == nil {
+		when, ok, err := a.c.o.Ledger.ErasedAt(p.ids...)
+		if err != nil {
+			return fmt.Errorf("looking for an erasure: %w", err)
+		}
+		p.erasure = &erasure{when, ok}
+	}
+	if p.erasure.ok && at.UnixMilli() <= p.erasure.at.UnixMilli() {
+		it.reason, it.purpose = Erased, ""
+	}
+	return nil
 }
 
 // findPersons finds whom a token's events are of, and declares the bases that the token may declare; only this creates a person.
@@ -44,7 +72,7 @@ func (a *admission) findPersons(submissions []wire.Submission) error {
 	}
 	for _, p := range people {
 		for _, i := range p.items {
-			if a.items[i].person = p.person; p.flaw != "" {
+			if a.items[i].person, a.items[i].named = p.person, p; p.flaw != "" {
 				a.items[i].refuse(Invalid, p.flaw)
 			}
 		}
@@ -98,6 +126,9 @@ func (p *named) add(i int, k *kind, at time.Time, declare []string) {
 	if at.Before(p.since) {
 		p.since = at
 	}
+	if at.After(p.until) {
+		p.until = at
+	}
 	for _, purpose := range k.declared {
 		if slices.Contains(declare, purpose.ID) && !slices.Contains(p.purposes, purpose.ID) {
 			p.purposes = append(p.purposes, purpose.ID)
@@ -122,13 +153,14 @@ func groupKey(s *source, list []wire.Identity) string {
 func (a *admission) find(p *named) (err error) {
 	if len(p.purposes) > 0 {
 		p.person, err = a.c.o.Ledger.Declare(a.ctx, consent.Declaration{
-			Site: p.site.ledger, Persons: p.ids, Purposes: p.purposes, Entity: a.who.token.Subject, Language: p.site.Language, Since: p.since,
+			Site: p.site.ledger, Persons: p.ids, Purposes: p.purposes, Entity: a.who.token.Subject, Language: p.site.Language,
+			Since: p.since, Until: p.until,
 		})
 	} else {
 		p.person, err = a.c.o.Subjects.Person(p.ids...)
 	}
 	switch {
-	case err == nil, errors.Is(err, subject.ErrUnknown), errors.Is(err, subject.ErrShredded):
+	case err == nil, errors.Is(err, subject.ErrUnknown), errors.Is(err, subject.ErrShredded), errors.Is(err, consent.ErrErased):
 		return nil
 	case errors.Is(err, subject.ErrTwoPersons):
 		p.flaw = wire.TwoPersons

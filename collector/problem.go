@@ -24,6 +24,7 @@ var (
 	errKey       = errors.New("the site key is missing or unknown")
 	errAuth      = errors.New("the authorization header is neither a token nor a credential")
 	errScope     = errors.New("the token lacks the scope")
+	errActor     = errors.New("the token does not say who holds it")
 	errSite      = errors.New("the token may not speak for this site")
 	errOrigin    = errors.New("the origin is not one of the site")
 	errSpeaks    = errors.New("a site key speaks only for the device whose credential comes with the request")
@@ -73,6 +74,7 @@ var answers = [...]struct {
 	{errAuth, http.StatusUnauthorized, "authorization", "Authorization is \"Bearer \" and an access token or a device's credential"},
 	{ErrToken, http.StatusUnauthorized, "token", ""},
 	{errScope, http.StatusForbidden, "scope", ""},
+	{errActor, http.StatusForbidden, "actor", ""},
 	{errSite, http.StatusForbidden, "site", ""},
 	{errOrigin, http.StatusForbidden, "origin", ""},
 	{errSpeaks, http.StatusForbidden, "subject", ""},
@@ -129,6 +131,10 @@ func problemOf(err error) problem {
 		p := blank(http.StatusTooManyRequests, "rate", soon.Error(), "")
 		p.retry = soon.wait
 		return p
+	}
+	if errors.Is(err, consent.ErrErased) { // not 409: a refusal is never answered so (C4)
+		const detail = "a person of these identifiers was erased after this time: say no more of what was before"
+		return blank(http.StatusUnprocessableEntity, "erased", detail, "given_at")
 	}
 	for _, a := range answers {
 		if !errors.Is(err, a.err) {

@@ -14,6 +14,7 @@ type Reason = consent.Reason
 
 // The reasons that the edge adds to those of the ledger.
 const (
+	Erased      Reason = "erased" // the person was erased when the event happened, or later
 	UnknownType Reason = "unknown_type"
 	UnknownSite Reason = "unknown_site"
 	Invalid     Reason = "invalid"
@@ -24,7 +25,7 @@ const (
 // reasons is the closed list; position 0 counts what was accepted.
 var reasons = [...]Reason{
 	"", consent.NoConsent, consent.Expired, consent.Withdrawn, consent.PurposeVersion, consent.Restricted, consent.Objected, consent.BeforeConsent,
-	UnknownType, UnknownSite, Invalid, Duplicate, TooOld,
+	Erased, UnknownType, UnknownSite, Invalid, Duplicate, TooOld,
 }
 
 func reasonIndex(r Reason) int {

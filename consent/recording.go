@@ -139,6 +139,15 @@ func (l *Ledger) unerased(t *state.Txn, persons []subject.Identifier, givenAt ti
 	return err
 }
 
+// ErasedAt is the latest time at which a person with one of the identifiers was erased, as far as is remembered (subject.Registry.ErasedAt).
+func (l *Ledger) ErasedAt(persons ...subject.Identifier) (at time.Time, ok bool, err error) {
+	err = l.state.View(func(r state.Reader) (err error) {
+		at, ok, err = l.subjects.ErasedAt(r, persons...)
+		return err
+	})
+	return at, ok, err
+}
+
 // append writes one record of the subject inside the writer: the record, its leaf, the standing, the revocations.
 func (l *Ledger) append(t *state.Txn, s subject.Subject, a *act) (*written, error) {
 	row, err := readStandingRow(t, s)
