@@ -18,6 +18,7 @@ type canonical struct {
 	Stages    []string           `json:"stages"`
 	Types     []canonicalType    `json:"event_types"`
 	Purposes  []canonicalPurpose `json:"purposes"`
+	Source    map[string]string  `json:"source,omitempty"`
 }
 
 type canonicalType struct {
@@ -47,6 +48,7 @@ type canonicalPurpose struct {
 	Transfers     string               `json:"transfers"`
 	Roles         map[string]string    `json:"roles"`
 	TimePrecision int64                `json:"time_precision_seconds"`
+	Automated     bool                 `json:"automated_decisions,omitempty"`
 }
 
 type canonicalRecipient struct {
@@ -57,7 +59,7 @@ type canonicalRecipient struct {
 }
 
 func (p *Policy) canonicalHash() [32]byte {
-	c := canonical{Format: "octroi-policy/1", Languages: p.languages, Stages: p.stages}
+	c := canonical{Format: "octroi-policy/1", Languages: p.languages, Stages: p.stages, Source: p.source}
 	for _, t := range p.types {
 		c.Types = append(c.Types, canonicalType{t.Name, t.Channel, t.Stage})
 	}
@@ -77,7 +79,7 @@ func (p *Purpose) canonical() canonicalPurpose {
 		Validity: p.Validity.String(), MinimumProof: p.MinimumProof.String(), OnWithdrawal: p.OnWithdrawal,
 		Retention: p.Retention.String(), SubjectNone: p.SubjectNone, Sharing: p.Sharing, Advertising: p.Advertising,
 		EventTypes: p.EventTypes, Fields: map[string]Treatment{}, Assessment: p.Assessment, Transfers: p.Transfers, Roles: p.Roles,
-		TimePrecision: int64(p.TimePrecision.Seconds()),
+		TimePrecision: int64(p.TimePrecision.Seconds()), Automated: p.AutomatedDecisions,
 	}
 	for field, treatment := range p.Fields {
 		if treatment != Drop { // a field that is dropped is one that is not named

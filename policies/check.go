@@ -29,7 +29,25 @@ func check(drafts []*draft, events *touchpoints, problems *Problems) {
 		}
 	}
 	if events != nil {
+		events.checkSource(languages)
 		checkCounts(drafts, events)
+	}
+}
+
+// checkSource: what is said of the source is said in every language, and in no other.
+func (e *touchpoints) checkSource(languages []string) {
+	if len(e.source) == 0 {
+		return
+	}
+	for _, l := range slices.Sorted(maps.Keys(e.source)) {
+		if !slices.Contains(languages, l) {
+			e.root.wrong("source", l+" is no language of the policy", "write it in "+strings.Join(languages, ", "))
+		}
+	}
+	for _, l := range languages {
+		if e.source[l] == "" {
+			e.root.wrong("source", "lacks "+l, "write it in "+strings.Join(languages, ", "))
+		}
 	}
 }
 
@@ -54,6 +72,9 @@ func (x *draft) checkBasis() {
 	}
 	if x.Basis == Consent && x.SubjectNone {
 		f.wrong("subject", "a consent is somebody's", "write subject: required, or declare another basis")
+	}
+	if x.AutomatedDecisions && x.Basis == LegitimateInterest { // GDPR Art. 22(2): contract, law, or explicit consent
+		f.wrong("automated_decisions", "decisions by automated means alone cannot rest on a legitimate interest", "declare another basis, or write false")
 	}
 	if x.Advertising && (x.Basis == Contract || x.Basis == LegalObligation) { // CJEU C-252/21, 98–102
 		f.wrong("advertising", fmt.Sprintf("advertising cannot rest on basis %s", x.Basis), "write basis: consent")

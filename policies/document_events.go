@@ -14,19 +14,22 @@ type touchpoints struct {
 	stages    []string
 	languages []string // as wished; nil where the document does not say
 	types     []*EventType
+	source    map[string]string
+	root      fields
 	doc       *document
 }
 
 // readEvents reads the document of event types; nil where it is not even a mapping.
 func (d *document) readEvents(root *value) *touchpoints {
 	if root.kind != kindMap {
-		d.wrong(root.line, "", "is "+root.kind.String(), "write the keys stages, languages and event_types")
+		d.wrong(root.line, "", "is "+root.kind.String(), "write the keys stages, languages, source and event_types")
 		return nil
 	}
-	f := d.object(root, "", "stages", "languages", "event_types")
-	e := &touchpoints{doc: d}
+	f := d.object(root, "", "stages", "languages", "source", "event_types")
+	e := &touchpoints{doc: d, root: f}
 	known := e.readStages(f)
 	e.readLanguages(f)
+	e.source = f.translated("source")
 	f.missing("event_types", "each event type with its channel, such as page_view: {channel: web}")
 	v := f.find("event_types", kindMap)
 	if v == nil {

@@ -35,7 +35,7 @@ func Load(fsys fs.FS) (*Policy, error) {
 		problems.sort()
 		return nil, problems
 	}
-	p := &Policy{types: events.types, stages: events.stages, languages: languagesOf(drafts, events)}
+	p := &Policy{types: events.types, stages: events.stages, languages: languagesOf(drafts, events), source: events.source}
 	slices.SortFunc(drafts, func(a, b *draft) int { return strings.Compare(a.ID, b.ID) })
 	for i, x := range drafts {
 		x.Index = i

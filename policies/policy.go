@@ -34,7 +34,8 @@ type Policy struct {
 	types     []*EventType // by Name
 	byName    map[string]*EventType
 	stages    []string
-	languages []string     // the first is the fallback
+	languages []string // the first is the fallback
+	source    map[string]string
 	choices   []NoticeText // as languages; empty where no purpose rests on consent
 	fields    map[string]*fieldMasks
 	names     []string // keys of fields, in order
@@ -65,6 +66,33 @@ func (p *Policy) Stages() []string { return p.stages }
 
 // Languages lists the languages every consent can be asked in, the fallback first; the slice is shared and read-only.
 func (p *Policy) Languages() []string { return p.languages }
+
+// Source says in each language where the data comes from (GDPR Art. 15(1)(g)); empty where the policy does not say. It is shared and read-only.
+func (p *Policy) Source() map[string]string { return p.source }
+
+// Rules are the fields that each purpose lets through, with their treatment; a purpose without any has an empty map. The caller owns them.
+func (p *Policy) Rules() map[string]map[string]Treatment {
+	rules := make(map[string]map[string]Treatment, len(p.purposes))
+	for _, x := range p.purposes {
+		fields := make(map[string]Treatment, len(x.Fields))
+		for field, t := range x.Fields {
+			if t != Drop {
+				fields[field] = t
+			}
+		}
+		rules[x.ID] = fields
+	}
+	return rules
+}
+
+// Retention is how long a purpose's data is kept; ok is false for an unknown purpose.
+func (p *Policy) Retention(purpose string) (period Period, ok bool) {
+	x, ok := p.byID[purpose]
+	if !ok {
+		return Period{}, false
+	}
+	return x.Retention, true
+}
 
 // RecipientOf is the set of purposes whose data destination receives.
 func (p *Policy) RecipientOf(destination string) Mask { return p.receives[destination] }

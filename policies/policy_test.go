@@ -213,6 +213,8 @@ func TestHashIsOfTheContent(t *testing.T) {
 		{"service.yaml", "retention: P5Y", "retention: P5Y\nsubject: none"},
 		{"service.yaml", "retention: P5Y", "retention: P5Y\nassessment: AIPD-1"},
 		{"service.yaml", "retention: P5Y", "retention: P5Y\ntransfers: none"},
+		{"service.yaml", "retention: P5Y", "retention: P5Y\nautomated_decisions: true"},
+		{"events.yaml", "and your purchases in our stores", "and your purchases"},
 		{"events.yaml", "[fr, en]", "[en, fr]"},
 		{"events.yaml", "channel: store", "channel: call_centre"},
 		{"events.yaml", "stage: loyalty", "stage: purchase"},
@@ -234,6 +236,37 @@ func replace(t *testing.T, files fstest.MapFS, name, old, with string) {
 		t.Fatalf("%s does not hold %q", name, old)
 	}
 	files[name] = &fstest.MapFile{Data: changed}
+}
+
+// TestWhatAccessTells: sources, rules, retention and automated decisions, as the documents have them.
+func TestWhatAccessTells(t *testing.T) {
+	files := defaults(t)
+	replace(t, files, "service.yaml", "retention: P5Y", "retention: P5Y\nautomated_decisions: true")
+	p := load(t, files)
+	if s := p.Source(); len(s) != 2 || !strings.HasPrefix(s["fr"], "Vos visites") || !strings.HasPrefix(s["en"], "Your visits") {
+		t.Errorf("source %v", s)
+	}
+	rules := p.Rules()
+	if len(rules) != 2 || rules["service"]["order"] != policies.Keep || rules["audience"]["url"] != policies.URLPath {
+		t.Errorf("rules %v", rules)
+	}
+	if _, dropped := rules["audience"]["search_terms"]; dropped {
+		t.Error("a field that is dropped stands in the rules")
+	}
+	delete(rules["service"], "order")
+	if p.Rules()["service"]["order"] != policies.Keep {
+		t.Error("the rules are shared")
+	}
+	for purpose, want := range map[string]string{"audience": "P13M", "service": "P5Y", "canary": "P0D"} {
+		if r, ok := p.Retention(purpose); r.String() != want || ok != (purpose != "canary") {
+			t.Errorf("%s: %v %v", purpose, r, ok)
+		}
+	}
+	for purpose, want := range map[string]bool{"audience": false, "service": true} {
+		if x, _ := p.Purpose(purpose); x.AutomatedDecisions != want {
+			t.Errorf("%s: %v", purpose, x.AutomatedDecisions)
+		}
+	}
 }
 
 // TestHashPinned pins the canonical encoding: data in the field names policies by this hash. It changes only with the content of

@@ -108,6 +108,9 @@ type Purpose struct {
 	Transfers     string               // safeguard of transfers outside the EEA (GDPR Art. 13(1)(f))
 	Roles         map[string]string    // role (controller, dpo, …) → who (GDPR Art. 30(1)(a))
 	TimePrecision time.Duration        // event time is truncated to it; default 1 s
+
+	// AutomatedDecisions says that decisions of GDPR Art. 22(1) are made of the data, by automated means alone (Art. 15(1)(h)).
+	AutomatedDecisions bool
 }
 
 // Bit is the purpose's bit in a Mask of its Policy.
