@@ -273,9 +273,9 @@ func (c *Client) Refused(ctx context.Context, request string, why Reason) error 
 	return c.post(ctx, requestPath(request, "refused"), why.bounded(), nil)
 }
 
-// bounded is what the gateway takes: a detail of at most 500 bytes, without control characters.
+// bounded is what the gateway takes: a detail of at most 200 bytes, without control characters.
 func (r Reason) bounded() Reason {
-	r.Detail = strings.ToValidUTF8(r.Detail[:min(len(r.Detail), 500)], "")
+	r.Detail = strings.ToValidUTF8(r.Detail[:min(len(r.Detail), 200)], "")
 	r.Detail = strings.Map(func(c rune) rune {
 		if c < ' ' || c == 0x7f {
 			return ' '

@@ -64,13 +64,14 @@ func (c *cutter) byRequest() map[string]proof.Cut {
 
 // draft is a batch's new object on its way.
 type draft struct {
-	file     *os.File
-	hash     hash.Hash
-	sealed   io.WriteCloser
-	writer   *export.RowWriter
-	rows     int
-	from, to time.Time // of received_at
-	purposes map[string]bool
+	recipients []string
+	file       *os.File
+	hash       hash.Hash
+	sealed     io.WriteCloser
+	writer     *export.RowWriter
+	rows       int
+	from, to   time.Time // of received_at
+	purposes   map[string]bool
 }
 
 func (s *Sweep) newDraft(r export.Recipients) (*draft, error) {
@@ -78,7 +79,7 @@ func (s *Sweep) newDraft(r export.Recipients) (*draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &draft{file: f, hash: sha256.New(), purposes: map[string]bool{}}
+	d := &draft{recipients: r.Names, file: f, hash: sha256.New(), purposes: map[string]bool{}}
 	if d.sealed, err = export.Seal(io.MultiWriter(f, d.hash), r); err != nil {
 		f.Close()
 		return nil, err
@@ -124,6 +125,6 @@ func (d *draft) finish(before *export.Batch) (*export.Batch, error) {
 	}
 	now := *before
 	now.Key, now.Version, now.SHA256, now.Size = "", "", hexSum(d.hash), n
-	now.Rows, now.From, now.To, now.Purposes = d.rows, d.from, d.to, slices.Sorted(maps.Keys(d.purposes))
+	now.Rows, now.From, now.To, now.Purposes, now.Recipients = d.rows, d.from, d.to, slices.Sorted(maps.Keys(d.purposes)), d.recipients
 	return &now, nil
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"regexp"
 	"slices"
@@ -168,13 +167,16 @@ func nameOf(e export.Entry, b *export.Batch) (prefix string, generation int, err
 // generationOf is the generation of an object of the prefix's batch.
 func generationOf(prefix, key string) (generation int, ok bool) {
 	rest, ok := strings.CutPrefix(key, prefix)
-	number, suffixed := strings.CutSuffix(rest, ".parquet.age")
+	number, suffixed := strings.CutSuffix(rest, objectSuffix)
 	generation, err := strconv.Atoi(number)
 	return generation, ok && suffixed && err == nil && key == keyOf(prefix, generation)
 }
 
+// objectSuffix ends the name of a batch's object, after its generation.
+const objectSuffix = ".parquet.age"
+
 func keyOf(prefix string, generation int) string {
-	return fmt.Sprintf("%s%d.parquet.age", prefix, generation)
+	return prefix + strconv.Itoa(generation) + objectSuffix
 }
 
 // recipients are those of an entry, where they are pinned for its destination: a gateway that could name others would have the archive read by

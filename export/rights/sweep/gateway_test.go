@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -74,6 +75,7 @@ type batch struct {
 	pending         *export.Replace
 	stage           string
 	wants           map[string]bool
+	cut             []string // requests that the last report served
 }
 
 type request struct {
@@ -563,7 +565,7 @@ func (g *gateway) rewritten(b *batch, report string) (int, any) {
 		}
 	} else {
 		b.pending = &export.Replace{Batch: b.id, Of: b.stated, Generation: r.Generation, Now: r.Now}
-		b.now, b.generation, b.stage = r.Now, r.Generation, proof.BatchPublish
+		b.now, b.generation, b.stage, b.cut = r.Now, r.Generation, proof.BatchPublish, slices.Collect(maps.Keys(r.Cut))
 	}
 	for _, q := range g.requests {
 		g.advance(q)
@@ -598,8 +600,12 @@ func (g *gateway) purged(b *batch, report string) (int, any) {
 	case b.stage != proof.BatchPurge || r.Batch != b.id || b.now == nil != (r.Current == "") || b.now != nil && r.Current != b.now.Key:
 		return http.StatusConflict, nil
 	}
-	b.stage = proof.BatchDone
-	b.wants = map[string]bool{}
+	for _, request := range b.cut {
+		delete(b.wants, request)
+	}
+	if b.stage = proof.BatchDone; len(b.wants) > 0 && b.now != nil {
+		b.stage = proof.BatchRewrite
+	}
 	for _, q := range g.requests {
 		g.advance(q)
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/export/rights/proof"
@@ -276,8 +278,25 @@ func (p *pass) settleOne(ctx context.Context, row *rewriteRow, work *proof.Work)
 		}
 		return p.drop(ctx, row)
 	}
+	return p.orphan(ctx, row)
+}
+
+// orphan ends a rewrite of a batch that the gateway speaks of no more. Where its object is the only one of the batch, it was accepted after all, and
+// another custodian did the rest; where it is gone, nothing is left to do. Else nobody here can know which of the objects is the batch's.
+func (p *pass) orphan(ctx context.Context, row *rewriteRow) error {
+	if row.Now == nil {
+		return p.s.memory.forget(row)
+	}
+	versions, err := p.versions(ctx, row.Now.Key[:strings.LastIndexByte(strings.TrimSuffix(row.Now.Key, objectSuffix), '.')+1])
+	if err != nil {
+		return err
+	}
+	ours := slices.IndexFunc(versions, func(v export.ObjectVersion) bool { return v.Key == row.Now.Key && v.Version == row.Now.Version })
+	if ours < 0 || len(versions) == 1 {
+		return p.s.memory.forget(row)
+	}
 	if p.first("settle " + string(row.id())) {
-		p.s.o.Logger.Warn("a report was rejected, and the batch is not offered: its object is kept until the gateway says what it is", "batch", row.Batch)
+		p.s.o.Logger.Warn("a report was rejected, and the batch is not offered: its new object is kept until the gateway says what it is", "batch", row.Batch)
 	}
 	return nil
 }
