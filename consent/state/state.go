@@ -36,6 +36,8 @@ var (
 	ErrPanic    = errors.New("a change of state panicked")                        // nothing of the change is kept
 	ErrReserved = errors.New("a change of state wrote a row of the store itself") // nothing of the change is kept
 	ErrOutside  = errors.New("no such place in the evidence log")
+	ErrBackup   = errors.New("backup of state is damaged or cut off")
+	ErrNotEmpty = errors.New("the folder for a restored state is not empty") // nothing in it is changed
 )
 
 // ErrStop ends a Scan early.
@@ -49,6 +51,8 @@ const (
 
 	groupBytes    = 1 << 20 // a group is closed when it weighs this much
 	memtableBytes = 16 << 20
+
+	defaultReserve = 256 << 20
 )
 
 // Options configure Open.
@@ -98,7 +102,7 @@ func Open(o Options) (*Store, error) {
 		o.QueueSize = 4096
 	}
 	if o.ReserveBytes <= 0 {
-		o.ReserveBytes = 256 << 20
+		o.ReserveBytes = defaultReserve
 	}
 	s := &Store{options: o, logger: &logger{}, free: freeBytes, queue: make(chan *change, o.QueueSize), stopped: make(chan struct{})}
 	if err := s.open(); err != nil {
