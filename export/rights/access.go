@@ -1,0 +1,185 @@
+package rights
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/octroi/octroi/consent"
+	"github.com/octroi/octroi/consent/state"
+	"github.com/octroi/octroi/export"
+	"github.com/octroi/octroi/export/rights/access"
+	"github.com/octroi/octroi/policies"
+	"github.com/octroi/octroi/pseudonymize/subject"
+)
+
+// beginAccess takes note of the end of the spool: everything below it belongs into the package.
+func (r *Requests) beginAccess(ctx context.Context, q *requestRow) error {
+	_, err := r.change(ctx, q.ID, func(_ *state.Txn, q *requestRow) error {
+		if err := q.move(begin); err != nil {
+			return err
+		}
+		q.Step, q.Tail = spooled, r.o.Tail()
+		return nil
+	})
+	return err
+}
+
+// advanceAccess waits until what was received before the request is in the store, and then freezes what the custodian needs.
+func (r *Requests) advanceAccess(ctx context.Context, q *requestRow) error {
+	switch q.Step {
+	case spooled:
+		return r.awaitSealed(ctx, q)
+	case shipped:
+		return r.awaitPublished(ctx, q)
+	}
+	return nil // the custodian's turn
+}
+
+func (r *Requests) awaitSealed(ctx context.Context, q *requestRow) error {
+	for _, x := range r.exits {
+		if x.Shipper.Cursor() < q.Tail {
+			r.await(q.Tail)
+			return nil
+		}
+	}
+	_, err := r.change(ctx, q.ID, func(t *state.Txn, q *requestRow) error {
+		if q.Step != spooled {
+			return nil
+		}
+		heads, err := export.Heads(t, r.destinations...)
+		q.Step, q.Heads = shipped, heads
+		return err
+	})
+	return err
+}
+
+func (r *Requests) awaitPublished(ctx context.Context, q *requestRow) error {
+	for name, number := range q.Heads {
+		if x, known := r.exits[name]; known && x.Shipper.Published() < number {
+			return nil
+		}
+	}
+	s, err := r.whose(q)
+	if err != nil {
+		return err
+	}
+	own, err := r.own(q)
+	if err != nil {
+		return err
+	}
+	batches, err := r.batchesOf(s, q.Heads)
+	if err != nil {
+		return err
+	}
+	material, err := r.material(q, s)
+	if err != nil {
+		return err
+	}
+	if err := r.freeze(ctx, own, frozenBatches, batches); err != nil {
+		return err
+	}
+	if err := r.freeze(ctx, own, frozenMaterial, material); err != nil {
+		return err
+	}
+	// Crash here: all of it is frozen again; the custodian has seen nothing yet.
+	_, err = r.change(ctx, q.ID, func(_ *state.Txn, q *requestRow) error {
+		if q.Step != shipped {
+			return nil
+		}
+		q.Step = collecting
+		for _, ids := range batches {
+			q.Batches += len(ids)
+		}
+		return nil
+	})
+	return err
+}
+
+// material is what the gateway itself knows of a person (rights.md D7; GDPR Art. 15(1)).
+func (r *Requests) material(q *requestRow, s subject.Subject) (*access.Material, error) {
+	m := &access.Material{
+		Version: 1, Request: q.ID, Received: q.Clock.Received, Controller: r.o.Controller, Source: r.o.Source, Kind: kindName(s.Kind()),
+	}
+	for _, p := range r.o.Policy.Purposes() {
+		m.Purposes = append(m.Purposes, purposeOf(p))
+	}
+	history, err := r.o.Ledger.History(s)
+	if err != nil && !errors.Is(err, consent.ErrNoRecord) {
+		return nil, fmt.Errorf("reading consents: %w", err)
+	}
+	for i := range history {
+		c, err := consentOf(&history[i])
+		if err != nil {
+			return nil, err
+		}
+		m.Consents = append(m.Consents, c)
+	}
+	err = r.o.State.View(func(v reader) error {
+		rows, err := requestsOf(v, s)
+		for _, x := range rows {
+			m.Requests = append(m.Requests, access.PastRequest{
+				ID: x.ID, Right: string(x.Right), State: string(x.State), Received: x.Clock.Received, Closed: x.Closed,
+			})
+		}
+		return err
+	})
+	return m, err
+}
+
+func kindName(k subject.Kind) string {
+	if k == subject.Device {
+		return "device"
+	}
+	return "person"
+}
+
+func purposeOf(p *policies.Purpose) access.Purpose {
+	out := access.Purpose{
+		ID: p.ID, Title: p.Titles, Text: p.Texts, Basis: string(p.Basis), Retention: p.Retention.String(), Transfers: p.Transfers,
+	}
+	for _, field := range slices.Sorted(maps.Keys(p.Fields)) {
+		if p.Fields[field] != policies.Drop {
+			out.Categories = append(out.Categories, field)
+		}
+	}
+	for _, to := range p.Recipients {
+		out.Recipients = append(out.Recipients, access.Recipient{
+			Destination: to.Destination, Name: to.Name, Country: to.Country, Role: to.Role,
+		})
+	}
+	return out
+}
+
+// consentOf is a record as the package shows it: consent draws its JSON.
+func consentOf(p *consent.Proven) (c access.Consent, err error) {
+	var record struct {
+		Core struct {
+			Event struct {
+				Type  string    `json:"type"`
+				State string    `json:"state"`
+				Time  time.Time `json:"time"`
+			} `json:"event"`
+			Purposes []struct {
+				ID      string `json:"id"`
+				Granted bool   `json:"granted"`
+			} `json:"purposes"`
+		} `json:"core"`
+	}
+	if err := json.Unmarshal(p.Record, &record); err != nil {
+		return c, fmt.Errorf("%w: consent record", ErrStored)
+	}
+	e := &record.Core.Event
+	c = access.Consent{Time: e.Time, Event: e.Type, State: e.State, Purposes: map[string]bool{}}
+	for _, x := range record.Core.Purposes {
+		c.Purposes[x.ID] = x.Granted
+	}
+	if c.Proven, err = json.Marshal(p); err != nil {
+		return c, fmt.Errorf("encoding consent: %w", err)
+	}
+	return c, nil
+}

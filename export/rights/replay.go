@@ -1,0 +1,146 @@
+package rights
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/octroi/octroi/consent"
+	"github.com/octroi/octroi/consent/state"
+	"github.com/octroi/octroi/export"
+	"github.com/octroi/octroi/export/rights/proof"
+	"github.com/octroi/octroi/pseudonymize/subject"
+)
+
+// ReplayOptions configure Replay: those of Open. Approval, Custodian and what concerns packages and notices may be missing.
+type ReplayOptions = Options
+
+// Replay does again, on a gateway that was restored from a backup and does not serve yet, what the journal in the store says was done since: it
+// erases whoever came back, and withdraws what was withdrawn. What had to be rewritten in shipped objects is asked for once more, since nobody
+// knows how far the custodian came. It answers how many it erased. It lists the journal, a right that the gateway's credentials need for this.
+func Replay(ctx context.Context, o ReplayOptions) (erased int, err error) {
+	r, err := newRequests(o)
+	if err != nil {
+		return 0, fmt.Errorf("replaying suppressions: %w", err)
+	}
+	entries, err := r.readJournal(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("replaying suppressions: %w", err)
+	}
+	marks := make(map[subject.Remnant]bool, len(entries))
+	for _, x := range entries {
+		marks[x.Mark.Subject] = true
+	}
+	back, err := r.o.Subjects.Find(marks)
+	if err != nil {
+		return 0, fmt.Errorf("replaying suppressions: %w", err)
+	}
+	bySubject := map[subject.Remnant]subject.Subject{}
+	for _, s := range back {
+		m, err := r.o.Subjects.Mark(s)
+		if err != nil {
+			return 0, fmt.Errorf("replaying suppressions: %w", err)
+		}
+		bySubject[m.Subject] = s
+	}
+	for _, x := range entries {
+		again, err := r.replay(ctx, x, bySubject[x.Mark.Subject])
+		if err != nil {
+			return erased, fmt.Errorf("replaying suppression of request %s: %w", x.Request, err)
+		}
+		if again && len(x.Purposes) == 0 {
+			erased++
+			delete(bySubject, x.Mark.Subject)
+		}
+	}
+	return erased, r.resume(ctx)
+}
+
+func (r *Requests) readJournal(ctx context.Context) (entries []suppression, err error) {
+	var keys []string
+	if err := r.o.Objects.List(ctx, r.journal.prefix, "", func(key string, _ int64) error { keys = append(keys, key); return nil }); err != nil {
+		return nil, fmt.Errorf("listing journal: %w", err)
+	}
+	for _, key := range keys {
+		x, err := r.journal.read(ctx, r.o.Objects, key)
+		if errors.Is(err, export.ErrNoObject) {
+			continue // its time was over, and the custodian deleted it meanwhile
+		}
+		if err != nil {
+			return nil, err // fail closed: nobody knows whom it names
+		}
+		entries = append(entries, x)
+	}
+	return entries, nil
+}
+
+// replay does one suppression again; again is false where the subject did not come back.
+func (r *Requests) replay(ctx context.Context, x suppression, s subject.Subject) (again bool, err error) {
+	if len(x.Purposes) > 0 {
+		return r.replayWithdrawal(ctx, x, s)
+	}
+	done := false // the request is closed, and only the slot file was older
+	err = r.o.State.Update(ctx, func(t *state.Txn) error {
+		if err := r.o.Subjects.Suppress(t, x.Mark, x.At); err != nil || !s.Exists() {
+			return err
+		}
+		q, err := readRequest(t, x.Request)
+		switch {
+		case errors.Is(err, ErrNoRequest):
+			_, err = r.enter(t, r.resubmission(x, s), x.Request)
+			return err
+		case err != nil:
+			return err
+		case q.State.Final():
+			done = true
+			return r.o.Ledger.Suppress(t, s)
+		case q.Step != "":
+			return nil // it goes on from there
+		}
+		q.State, q.Before = Approved, "" // as it was when the suppression was made
+		if err := r.note(t, q, proof.Leaf{Event: proof.EventApproved, Actor: gateway}); err != nil {
+			return err
+		}
+		if err := r.suppress(t, q, s); err != nil {
+			return err
+		}
+		return q.set(t)
+	})
+	if err == nil && done {
+		_, err = r.o.Ledger.Sever(ctx, s)
+	}
+	return s.Exists(), err
+}
+
+// replayWithdrawal withdraws again what a backup from before the withdrawal brought back. What it knows of was withdrawn there too, and may have been
+// granted anew since.
+func (r *Requests) replayWithdrawal(ctx context.Context, x suppression, s subject.Subject) (again bool, err error) {
+	_, err = r.request(x.Request)
+	if err == nil || !errors.Is(err, ErrNoRequest) || !s.Exists() {
+		return false, ignoreNone(err)
+	}
+	_, err = r.o.Ledger.Withdraw(ctx, s, consent.Withdrawal{Purposes: x.Purposes, Method: "replay", Entity: gateway})
+	if err != nil && !errors.Is(err, consent.ErrUnknownPurpose) && !errors.Is(err, consent.ErrBasis) {
+		return false, fmt.Errorf("withdrawing again: %w", err)
+	}
+	// Crash here: withdrawn, and no request of it; the replay is done again as a whole.
+	err = r.o.State.Update(ctx, func(t *state.Txn) error {
+		_, err := r.enter(t, r.resubmission(x, s), x.Request)
+		return err
+	})
+	return err == nil, err
+}
+
+// resubmission is the request of a suppression as it first arrived: the same job, which the custodian may know.
+func (r *Requests) resubmission(x suppression, s subject.Subject) *submission {
+	return &submission{
+		right: proof.Erasure, origin: x.Origin, actor: gateway, subject: s, purposes: x.Purposes, received: x.Received, proven: true,
+	}
+}
+
+func ignoreNone(err error) error {
+	if errors.Is(err, ErrNoRequest) {
+		return nil
+	}
+	return err
+}
