@@ -1,6 +1,7 @@
 package load
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -59,14 +60,14 @@ func (w *content) cut(o *order) error {
 }
 
 // merge is a batch's rows when another object states them: those of the newest object that are loaded. A row that came with another batch
-// stays that one's. What a notice took out of a row stays out, whatever the object still has of it.
+// stays that one's. A row that a notice cut further than the object was stays as it is.
 type merge struct {
 	content func(fn func(row *pseudonymize.Row, hidden bool) error) error // as it is loaded
 	newest  source
 
-	texts map[string]string // purposes that rows share, once
-	known map[rowKey]*standing
-	odd   map[rowKey]pseudonymize.Row // of the newest object: rows with purposes that the loaded ones lack
+	texts   map[string]string // purposes that rows share, once
+	known   map[rowKey]*standing
+	further int // rows that were cut further
 }
 
 type rowKey struct {
@@ -76,12 +77,12 @@ type rowKey struct {
 
 // standing is what merge remembers of a loaded row.
 type standing struct {
-	purposes    string // see purposesOf
-	hidden, met bool
+	purposes             string // see purposesOf
+	hidden, met, further bool
 }
 
 func (m *merge) run(w *content) error {
-	m.texts, m.known, m.odd = map[string]string{}, map[rowKey]*standing{}, map[rowKey]pseudonymize.Row{}
+	m.texts, m.known = map[string]string{}, map[rowKey]*standing{}
 	err := m.content(func(row *pseudonymize.Row, hidden bool) error {
 		m.known[rowKey{row.Site, row.EventID}] = &standing{purposes: m.purposes(row), hidden: hidden}
 		return nil
@@ -96,8 +97,13 @@ func (m *merge) run(w *content) error {
 			return nil
 		})
 	}
-	if err == nil && len(m.odd) > 0 {
-		err = m.content(func(row *pseudonymize.Row, hidden bool) error { return m.oddOne(w, row, hidden) })
+	if err == nil && m.further > 0 {
+		err = m.content(func(row *pseudonymize.Row, hidden bool) error {
+			if m.known[rowKey{row.Site, row.EventID}].further {
+				return w.put(row, hidden)
+			}
+			return nil
+		})
 	}
 	if err != nil {
 		return err
@@ -112,72 +118,29 @@ func (m *merge) run(w *content) error {
 
 // meet takes a row of the newest object.
 func (m *merge) meet(w *content, row *pseudonymize.Row) error {
-	key := rowKey{row.Site, row.EventID}
-	s := m.known[key]
+	s := m.known[rowKey{row.Site, row.EventID}]
 	if s == nil || s.met {
 		return nil
 	}
 	s.met = true
 	purposes := m.purposes(row)
-	if !within(purposes, s.purposes) {
-		m.odd[key] = *row
-		return nil
-	}
-	if purposes != s.purposes {
+	switch {
+	case purposes == s.purposes:
+	case within(purposes, s.purposes):
 		w.effect.reduced++
+	case within(s.purposes, purposes):
+		s.further = true
+		m.further++
+		return nil
+	default:
+		return errBack
 	}
 	return w.put(row, s.hidden)
 }
 
-// oddOne puts what a loaded row and the newest object's have in common.
-func (m *merge) oddOne(w *content, row *pseudonymize.Row, hidden bool) error {
-	newest, ok := m.odd[rowKey{row.Site, row.EventID}]
-	if !ok {
-		return nil
-	}
-	changed := common(row, &newest)
-	if len(row.Grants) == 0 {
-		w.drop(row.Site, row.EventID)
-		return nil
-	}
-	if changed {
-		w.effect.reduced++
-	}
-	return w.put(row, hidden)
-}
-
-// common leaves in row what other has too. A row whose purposes other all has was cut further than other, and stays as it is.
-func common(row, other *pseudonymize.Row) (changed bool) {
-	before := len(row.Grants)
-	row.Grants = slices.DeleteFunc(row.Grants, func(g pseudonymize.RowGrant) bool {
-		return !slices.ContainsFunc(other.Grants, func(o pseudonymize.RowGrant) bool { return o.Purpose == g.Purpose })
-	})
-	if len(row.Grants) == before {
-		return false
-	}
-	// Each was cut of a purpose that the other has. Which fields only those allowed is not known here: what both have is allowed.
-	for _, p := range []struct{ to, other **[16]byte }{{&row.Device, &other.Device}, {&row.Person, &other.Person}} {
-		if *p.to != nil && (*p.other == nil || **p.to != **p.other) {
-			*p.to = nil
-		}
-	}
-	for _, f := range []struct{ to, other *string }{
-		{&row.Campaign, &other.Campaign}, {&row.Source, &other.Source}, {&row.Medium, &other.Medium},
-	} {
-		if *f.to != *f.other {
-			*f.to = ""
-		}
-	}
-	if row.Value != other.Value {
-		row.Value = pseudonymize.Money{}
-	}
-	for name, text := range row.Properties {
-		if other.Properties[name] != text {
-			delete(row.Properties, name)
-		}
-	}
-	return true
-}
+// errBack is a row of which notice and object each lack a purpose that the other leaves: which of its fields may stay, neither says. The
+// gateway rewrites before it tells.
+var errBack = fmt.Errorf("%w: its object has purposes that a notice took from rows", ErrStatement)
 
 // purposes are purposesOf, each text kept once.
 func (m *merge) purposes(row *pseudonymize.Row) string {

@@ -222,7 +222,8 @@ func databaseError(doing string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, context.Canceled), errors.Is(err, ErrDatabase), errors.Is(err, ErrDenied), errors.Is(err, ErrFolder), errors.Is(err, ErrLocked):
+	case errors.Is(err, context.Canceled), errors.Is(err, ErrDatabase), errors.Is(err, ErrDenied), errors.Is(err, ErrFolder), errors.Is(err, ErrLocked),
+		errors.Is(err, ErrStatement):
 		return err
 	case errors.Is(err, errLine):
 		return fmt.Errorf("%s: %w", doing, ErrChanged)

@@ -129,38 +129,32 @@ func (c *databaseChange) carryOut(ctx context.Context, o order) (e effect, err e
 	return e, c.record(ctx, r)
 }
 
-// merge is merge of a folder: of a batch's rows those stay that the newest object has, as it has them, and what a notice took out of a row
-// stays out.
+// merge is merge of a folder: of a batch's rows those stay that the newest object has, as it has them, unless a notice cut them further.
 func (c *databaseChange) merge(ctx context.Context, table string, o *order) (e effect, err error) {
 	if e.gone, err = c.exec(ctx, `DELETE FROM `+table+` t WHERE batch = $1
 		AND NOT EXISTS (SELECT FROM incoming i WHERE i.site = t.site AND i.event_id = t.event_id)`, o.batch.ID); err != nil {
 		return e, err
 	}
-	if e.reduced, err = c.exec(ctx, `UPDATE `+table+` t SET (`+changingList("")+`) = (`+changingList("i.")+`) FROM incoming i
-		WHERE t.batch = $1 AND i.site = t.site AND i.event_id = t.event_id AND `+incomingWithin+`
-		AND ROW(`+changingList("t.")+`) IS DISTINCT FROM ROW(`+changingList("i.")+`)`, o.batch.ID); err != nil {
-		return e, err
+	const same = ` WHERE t.batch = $1 AND i.site = t.site AND i.event_id = t.event_id AND `
+	var back bool
+	err = c.tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM `+table+` t, incoming i`+same+`NOT `+incomingWithin+` AND NOT `+loadedWithin+`)`,
+		o.batch.ID).Scan(&back)
+	if err == nil && back {
+		err = errBack
 	}
-	from := ` FROM ` + table + ` t JOIN incoming i ON i.site = t.site AND i.event_id = t.event_id WHERE t.batch = $1 AND NOT ` + incomingWithin +
-		` ORDER BY t.site, t.event_id`
-	loaded, err := c.query(ctx, `SELECT `+columnList("t.")+from, o.batch.ID)
-	if err != nil || len(loaded) == 0 {
-		return e, err
-	}
-	newest, err := c.query(ctx, `SELECT `+columnList("i.")+from, o.batch.ID)
 	if err != nil {
 		return e, err
 	}
-	odd, err := c.alter(ctx, table, loaded, func(i int, row *pseudonymize.Row) (keep, changed bool) {
-		changed = common(row, &newest[i])
-		return len(row.Grants) > 0, changed
-	})
-	e.add(odd)
+	e.reduced, err = c.exec(ctx, `UPDATE `+table+` t SET (`+changingList("")+`) = (`+changingList("i.")+`) FROM incoming i`+same+incomingWithin+`
+		AND ROW(`+changingList("t.")+`) IS DISTINCT FROM ROW(`+changingList("i.")+`)`, o.batch.ID)
 	return e, err
 }
 
-// incomingWithin says that a row of incoming has no purpose that the loaded row lacks.
-const incomingWithin = `jsonb_path_query_array(i.grants, '$[*].purpose') <@ jsonb_path_query_array(t.grants, '$[*].purpose')`
+// Whether one of incoming and loaded rows has no purpose that the other lacks.
+const (
+	incomingWithin = `jsonb_path_query_array(i.grants, '$[*].purpose') <@ jsonb_path_query_array(t.grants, '$[*].purpose')`
+	loadedWithin   = `jsonb_path_query_array(t.grants, '$[*].purpose') <@ jsonb_path_query_array(i.grants, '$[*].purpose')`
+)
 
 // cut applies an order's cuts to the rows that they can concern.
 func (c *databaseChange) cut(ctx context.Context, table string, o *order) (e effect, err error) {
@@ -177,24 +171,22 @@ func (c *databaseChange) cut(ctx context.Context, table string, o *order) (e eff
 	if err != nil {
 		return e, err
 	}
-	return c.alter(ctx, table, rows, func(_ int, row *pseudonymize.Row) (keep, changed bool) { return o.cut(row) })
+	return c.alter(ctx, table, rows, o)
 }
 
-// alter deletes and updates the rows of a table as cut says of each.
-func (c *databaseChange) alter(ctx context.Context, table string, rows []pseudonymize.Row,
-	cut func(i int, row *pseudonymize.Row) (keep, changed bool),
-) (e effect, err error) {
+// alter deletes and updates the rows of a table as the order's cuts say of each.
+func (c *databaseChange) alter(ctx context.Context, table string, rows []pseudonymize.Row, o *order) (e effect, err error) {
 	var queue pgx.Batch
 	for i := range rows {
 		row := &rows[i]
-		keep, changed := cut(i, row)
+		keep, changed := o.cut(row)
 		switch {
 		case !keep:
 			e.gone++
 			queue.Queue(`DELETE FROM `+table+` WHERE site = $1 AND event_id = $2`, row.Site, idText(&row.EventID))
 		case changed:
 			e.reduced++
-			values, err := valuesOf(row, "")
+			values, err := valuesOf(row, o.batch.ID)
 			if err != nil {
 				return e, err
 			}

@@ -25,8 +25,18 @@ type Gateway struct {
 	Recipients  export.Recipients
 	Objects     export.Objects
 
-	t     testing.TB
-	nodes map[string]*node
+	t       testing.TB
+	nodes   map[string]*node
+	batches map[string]*batch // by id
+}
+
+// batch is what was published of one batch.
+type batch struct {
+	node       string
+	first      export.Batch // of its batch entry
+	stated     uint64       // number of the last entry that stated its object
+	generation int
+	object     string // key; empty: there is none
 }
 
 type node struct {
@@ -41,7 +51,7 @@ var hour = time.Date(2026, 11, 21, 18, 0, 0, 0, time.UTC)
 // New makes a gateway with keys of its own.
 func New(t testing.TB, objects export.Objects) *Gateway {
 	t.Helper()
-	g := &Gateway{Destination: "warehouse", Objects: objects, t: t, nodes: map[string]*node{}}
+	g := &Gateway{Destination: "warehouse", Objects: objects, t: t, nodes: map[string]*node{}, batches: map[string]*batch{}}
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -136,17 +146,14 @@ func (g *Gateway) PublishObject(name string, object []byte, rows int, change fun
 
 // Next is the entry that would state an object as a node's next batch.
 func (g *Gateway) Next(name string, object []byte, rows int) export.Entry {
-	s := g.node(name)
 	sum := sha256.Sum256(object)
-	n := s.number + 1
-	return export.Entry{
-		Destination: g.Destination, Node: name, Number: n, Type: export.BatchEntry, IssuedAt: hour.Add(time.Hour), Previous: s.previous,
-		Batch: &export.Batch{
-			ID: fmt.Sprintf("%s-%06d", name, n), Key: export.BatchKey(g.Destination, name, hour, n, n, 0), SHA256: hex.EncodeToString(sum[:]),
-			Size: int64(len(object)), Rows: rows, From: hour, To: hour, Purposes: []string{"audience"}, PolicyHash: strings.Repeat("00", 32),
-			Recipients: g.Recipients.Names, Schema: export.EventsSchema,
-		},
+	e := g.after(name, export.BatchEntry)
+	e.Batch = &export.Batch{
+		ID: fmt.Sprintf("%s-%06d", name, e.Number), Key: export.BatchKey(g.Destination, name, hour, e.Number, e.Number, 0), SHA256: hex.EncodeToString(sum[:]),
+		Size: int64(len(object)), Rows: rows, From: hour, To: hour, Purposes: []string{"audience"}, PolicyHash: strings.Repeat("00", 32),
+		Recipients: g.Recipients.Names, Schema: export.EventsSchema,
 	}
+	return e
 }
 
 // PublishEntry signs and stores an entry, and makes it the node's last.
@@ -161,6 +168,78 @@ func (g *Gateway) PublishEntry(e export.Entry) {
 	}
 	s := g.node(e.Node)
 	s.number, s.previous = e.Number, export.EntryHash(token)
+	if e.Batch != nil {
+		g.batches[e.Batch.ID] = &batch{node: e.Node, first: *e.Batch, stated: e.Number, generation: 1, object: e.Batch.Key}
+	}
+}
+
+// Replace ships rows as the next object of a batch; without rows none is left. It answers the key of the object that is no longer needed.
+func (g *Gateway) Replace(id string, rows []pseudonymize.Row) (old string) {
+	g.t.Helper()
+	return g.ReplaceAs(g.batches[id].node, id, rows)
+}
+
+// ReplaceAs is Replace in the stream of any node.
+func (g *Gateway) ReplaceAs(name, id string, rows []pseudonymize.Row) (old string) {
+	g.t.Helper()
+	b := g.batches[id]
+	b.generation++
+	r := export.Replace{Batch: id, Of: b.stated, Generation: b.generation}
+	old, b.object = b.object, ""
+	if len(rows) > 0 {
+		object := g.Seal(rows)
+		sum := sha256.Sum256(object)
+		now := b.first
+		now.Key = strings.TrimSuffix(now.Key, ".0.parquet.age") + fmt.Sprintf(".%d.parquet.age", b.generation)
+		now.SHA256, now.Size, now.Rows, b.object = hex.EncodeToString(sum[:]), int64(len(object)), len(rows), now.Key
+		version, err := g.put(now.Key, object)
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		now.Version, r.Now = version, &now
+	}
+	e := g.after(name, export.ReplaceEntry)
+	e.Replace, b.stated = &r, e.Number
+	g.PublishEntry(e)
+	return old
+}
+
+// Notify enters notices into a node's stream, sealed to the destination; it answers the key of their object.
+func (g *Gateway) Notify(name string, t export.EntryType, notices ...export.Notice) (key string) {
+	g.t.Helper()
+	var sealed [][]byte
+	for _, n := range notices {
+		one, err := export.SealNotice(n, g.Recipients)
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		sealed = append(sealed, one)
+	}
+	return g.NotifyObject(name, t, export.PackNotices(sealed), nil)
+}
+
+// NotifyObject enters a notice object into a node's stream; change, where it is not nil, changes the entry before it is signed.
+func (g *Gateway) NotifyObject(name string, t export.EntryType, object []byte, change func(*export.Entry)) (key string) {
+	g.t.Helper()
+	e := g.after(name, t)
+	sum := sha256.Sum256(object)
+	e.Notice = &export.NoticeRef{Key: export.NoticeKey(g.Destination, name, e.Number), SHA256: hex.EncodeToString(sum[:]), Size: int64(len(object))}
+	if change != nil {
+		change(&e)
+	}
+	version, err := g.put(e.Notice.Key, object)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	e.Notice.Version = version
+	g.PublishEntry(e)
+	return e.Notice.Key
+}
+
+// after is the next entry of a node, without its statement.
+func (g *Gateway) after(name string, t export.EntryType) export.Entry {
+	s := g.node(name)
+	return export.Entry{Destination: g.Destination, Node: name, Number: s.number + 1, Type: t, IssuedAt: hour.Add(time.Hour), Previous: s.previous}
 }
 
 func (g *Gateway) put(key string, body []byte) (version string, err error) {
