@@ -68,14 +68,12 @@ func (s *Sweep) judge(item *proof.Item, dry bool) (*order, error) {
 	if err != nil {
 		return nil, err
 	}
-	var place capped
-	if !free {
-		place = capped{Day: s.o.Now().UTC().Format(time.DateOnly), Cap: s.o.DailyCap}
-	}
+	now := s.o.Now().UTC()
+	x := taking{job: j, approved: free, batches: item.Batches, day: now.Format(time.DateOnly), cap: s.o.DailyCap, at: now}
 	if dry {
-		o.row, err = s.memory.mayTake(j, place)
+		o.row, err = s.memory.mayTake(x)
 	} else {
-		o.row, err = s.memory.take(j, place, s.o.Now().UTC())
+		o.row, err = s.memory.take(x)
 	}
 	return o, s.taken(o, err)
 }

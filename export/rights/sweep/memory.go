@@ -231,54 +231,66 @@ var (
 	errCap       = errors.New("the jobs of the day are used up")
 )
 
-// capped is the place of a job under the daily cap; the zero value asks for none.
-type capped struct {
-	Day string // YYYY-MM-DD
-	Cap int
+// taking is a job that asks to be taken up.
+type taking struct {
+	job      *proof.Job
+	approved bool // by the DPO's key: it needs no place under the cap, and counts for more than what the request was taken up with before
+	batches  []string
+	day      string // YYYY-MM-DD, UTC
+	cap      int
+	at       time.Time
 }
 
 // look says whether a job may be taken up, and changes nothing. today is how many jobs of the day have a place.
-func look(tx *bolt.Tx, j *proof.Job, c capped) (row requestRow, known bool, today int, err error) {
-	known, err = getRow(tx, bucketRequest, []byte(j.Request), &row)
-	if err == nil && c.Cap > 0 {
-		_, err = getRow(tx, bucketDay, []byte(c.Day), &today)
+func (x *taking) look(tx *bolt.Tx) (row requestRow, known bool, today int, err error) {
+	known, err = getRow(tx, bucketRequest, []byte(x.job.Request), &row)
+	if err == nil && !x.approved {
+		_, err = getRow(tx, bucketDay, []byte(x.day), &today)
 	}
+	other := known && row.Digest != digestOf(x.job)
 	switch {
 	case err != nil:
-	case known && row.Digest != digestOf(j):
+	case other && (!x.approved || !row.Completed.IsZero()):
 		err = errOtherJob
+	case other:
+		known = false
 	case known && !row.Completed.IsZero():
 		err = errCompleted
-	case !known && c.Cap > 0 && today >= c.Cap:
+	case !known && !x.approved && today >= x.cap:
 		err = errCap
 	}
 	return row, known, today, err
 }
 
 // mayTake is look, by itself.
-func (m *memory) mayTake(j *proof.Job, c capped) (row requestRow, err error) {
+func (m *memory) mayTake(x taking) (row requestRow, err error) {
 	err = m.db.View(func(tx *bolt.Tx) error {
-		row, _, _, err = look(tx, j, c)
+		row, _, _, err = x.look(tx)
 		return err
 	})
 	return row, err
 }
 
 // take takes a job up, once: errOtherJob, errCompleted with its row, errCap. A job that was taken up keeps its place.
-func (m *memory) take(j *proof.Job, c capped, at time.Time) (row requestRow, err error) {
+func (m *memory) take(x taking) (row requestRow, err error) {
 	err = m.db.Update(func(tx *bolt.Tx) error {
 		var known bool
 		var today int
-		if row, known, today, err = look(tx, j, c); err != nil || known {
+		if row, known, today, err = x.look(tx); err != nil || known {
 			return err
 		}
-		if c.Cap > 0 {
-			if err := countDay(tx, c.Day, today+1); err != nil {
+		if !x.approved {
+			if err := countDay(tx, x.day, today+1); err != nil {
 				return err
 			}
 		}
-		row = requestRow{Digest: digestOf(j), Taken: at}
-		return putRow(tx, bucketRequest, []byte(j.Request), row)
+		for _, id := range x.batches { // what another job of this request met
+			if err := tx.Bucket(bucketDone).Delete(doneID(id, x.job.Request)); err != nil {
+				return err
+			}
+		}
+		row = requestRow{Digest: digestOf(x.job), Taken: x.at}
+		return putRow(tx, bucketRequest, []byte(x.job.Request), row)
 	})
 	return row, err
 }

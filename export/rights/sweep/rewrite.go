@@ -20,6 +20,9 @@ func (p *pass) sweep(ctx context.Context, st *stated, e errand) error {
 	if err != nil {
 		return err
 	}
+	if len(c.orders)+len(e.readers) == 0 {
+		return nil
+	}
 	var d *draft
 	if len(c.orders) > 0 {
 		r, err := p.s.recipients(st.entry.Destination, st.batch)
