@@ -141,6 +141,7 @@ func kindName(k subject.Kind) string {
 func purposeOf(p *policies.Purpose) access.Purpose {
 	out := access.Purpose{
 		ID: p.ID, Title: p.Titles, Text: p.Texts, Basis: string(p.Basis), Retention: p.Retention.String(), Transfers: p.Transfers,
+		Automated: p.AutomatedDecisions,
 	}
 	for _, field := range slices.Sorted(maps.Keys(p.Fields)) {
 		if p.Fields[field] != policies.Drop {

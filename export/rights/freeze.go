@@ -12,7 +12,6 @@ import (
 	"github.com/octroi/octroi/consent/state"
 	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/export/rights/proof"
-	"github.com/octroi/octroi/policies"
 	"github.com/octroi/octroi/pseudonymize/subject"
 )
 
@@ -186,11 +185,10 @@ func (r *Requests) freezeNotices(
 
 // rules are what each purpose allows of a row's fields; at one destination (empty: any), of the purposes that it receives.
 func (r *Requests) rules(destination string) export.PurposeRules {
-	rules := export.PurposeRules{}
+	rules := r.o.Policy.Rules()
 	for _, p := range r.o.Policy.Purposes() {
-		if destination == "" || r.o.Policy.RecipientOf(destination)&p.Bit() != 0 {
-			rules[p.ID] = maps.Clone(p.Fields)
-			maps.DeleteFunc(rules[p.ID], func(_ string, t policies.Treatment) bool { return t == policies.Drop })
+		if destination != "" && r.o.Policy.RecipientOf(destination)&p.Bit() == 0 {
+			delete(rules, p.ID)
 		}
 	}
 	return rules
