@@ -19,17 +19,11 @@ var (
 // sealOne seals at most one batch of what is spooled below upTo; moved is false when nothing is left there. It waits while the outbox
 // is full: a dead destination fills its own outbox, and holds nobody else up before the spool is full.
 func (s *Shipper) sealOne(ctx context.Context, upTo uint64) (moved bool, err error) {
-	if err := s.sealing.take(ctx); err != nil {
+	if err := s.takeWithRoom(ctx, upTo); err != nil {
 		return false, err
 	}
 	defer s.sealing.give()
-	if err := s.resolve(); err != nil {
-		return false, fmt.Errorf("looking for the last intent: %w", err)
-	}
-	for limit := s.rowLimit(); ; {
-		if err := s.awaitRoom(ctx); err != nil {
-			return false, err
-		}
+	for limit := s.rowLimit(); s.cursor.Load() < upTo; {
 		d, err := s.draft(ctx, upTo, limit)
 		if err != nil || d.next == d.from {
 			return false, err
@@ -54,6 +48,7 @@ func (s *Shipper) sealOne(ctx context.Context, upTo uint64) (moved bool, err err
 		s.count(func(st *ShipperStats) { st.Regated++ })
 		limit = max(1, d.rows/2)
 	}
+	return false, nil
 }
 
 // resolve finds out what became of an intent that failed: it may be committed all the same, when the disk failed after it.
@@ -106,13 +101,20 @@ func (s *Shipper) learn(d *draft) {
 	s.keptShare = (s.keptShare + float64(d.rows)/float64(d.seen())) / 2
 }
 
-// awaitRoom waits until another object fits into the outbox, or it is empty, or SealThrough asks for more.
-func (s *Shipper) awaitRoom(ctx context.Context) error {
+// takeWithRoom takes the sealing turn once there is room, and leaves it to others while it waits.
+func (s *Shipper) takeWithRoom(ctx context.Context, upTo uint64) error {
 	for {
 		changed := s.changed.next()
-		objects, bytes := s.outbox.waiting()
-		if objects == 0 || s.cursor.Load() < s.through.Load() || bytes+min(s.o.TargetBytes, s.o.OutboxMax/2) <= s.o.OutboxMax {
+		if err := s.sealing.take(ctx); err != nil {
+			return err
+		}
+		err := s.resolve()
+		if err == nil && s.room(upTo) {
 			return nil
+		}
+		s.sealing.give()
+		if err != nil {
+			return fmt.Errorf("looking for the last intent: %w", err)
 		}
 		select {
 		case <-changed:
@@ -120,6 +122,16 @@ func (s *Shipper) awaitRoom(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// room: another object fits into the outbox, or it is empty, or SealThrough asks for more; or nothing is left to seal below upTo.
+func (s *Shipper) room(upTo uint64) bool {
+	cursor := s.cursor.Load()
+	if cursor >= upTo || cursor < s.through.Load() {
+		return true
+	}
+	objects, bytes := s.outbox.waiting()
+	return objects == 0 || bytes+min(s.o.TargetBytes, s.o.OutboxMax/2) <= s.o.OutboxMax
 }
 
 // commit writes the index and then the intent, which seals the batch. Without rows it only moves the cursor.
