@@ -3,7 +3,6 @@ package load_test
 import (
 	"context"
 	"errors"
-	"flag"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -223,12 +222,7 @@ func TestCancelled(t *testing.T) {
 // A crash between the rename and the transaction leaves a file that is not recorded: a state of before stands for it. Whatever is
 // published, loaded and lost so, in the end every event is there once.
 func TestLostTransactionsProperty(t *testing.T) {
-	checks := flag.Lookup("rapid.checks")
-	before := checks.Value.String()
-	if before == checks.DefValue { // each takes some fifty fsyncs
-		checks.Value.Set("25")
-		defer checks.Value.Set(before)
-	}
+	fewer(t, "25")
 	rapid.Check(t, func(r *rapid.T) {
 		objects, err := export.OpenDir(t.TempDir())
 		if err != nil {
