@@ -180,15 +180,15 @@ func (s *signature) confirmed(what, want string) error {
 		if slices.Contains(s.flags.confirm, want) {
 			return nil
 		}
-		return fmt.Errorf("%w: --confirm does not hold the first 8 characters of the %s", errDecline, what)
+		return fmt.Errorf("%w: --confirm does not hold the first 8 characters of the %s", errUnsure, what)
 	}
 	fmt.Fprintf(s.out, "type the first 8 characters of the %s to sign it: ", what)
 	line, err := s.in.ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: %w", errDecline, err)
+		return fmt.Errorf("%w: %w", errUnsure, err)
 	}
 	if strings.TrimSpace(line) != want {
-		return fmt.Errorf("%w: what was typed is not %s; a script gives --yes --confirm %s", errDecline, want, want)
+		return fmt.Errorf("%w: what was typed is not %s; a script gives --yes --confirm %s", errUnsure, want, want)
 	}
 	return nil
 }

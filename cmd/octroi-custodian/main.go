@@ -33,10 +33,10 @@ func main() {
 
 // The errors of the program itself.
 var (
-	errUsage   = errors.New("usage") // a command line that cannot be followed; the text holds a hint
-	errConfig  = errors.New("configuration cannot be used")
-	errDecline = errors.New("nothing was signed") // the text says what was not confirmed
-	errLeft    = errors.New("not everything could be done")
+	errUsage  = errors.New("usage") // a command line that cannot be followed; the text holds a hint
+	errConfig = errors.New("configuration cannot be used")
+	errUnsure = errors.New("not confirmed, and so nothing was done")
+	errLeft   = errors.New("not everything could be done")
 )
 
 // exitCode is the table of the manual.
@@ -49,7 +49,7 @@ func exitCode(err error) int {
 		code int
 	}{
 		{errUsage, 2},
-		{errDecline, 2},
+		{errUnsure, 2},
 		{sweep.ErrInUse, 5},
 		{errLeft, 4},
 		{proof.ErrStatement, 4},

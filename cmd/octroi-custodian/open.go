@@ -38,9 +38,11 @@ func open(path string) (*holder, error) {
 	o.Approval, wrong[2] = keyfile.ReadPublic(c.path(c.ApprovalKey), "approval")
 	o.Log, wrong[3] = c.log()
 	o.Identities, wrong[4] = readIdentities(c.path(c.Identity))
-	h.client, wrong[5] = sweep.NewClient(sweep.ClientOptions{
+	if h.client, err = sweep.NewClient(sweep.ClientOptions{
 		URL: c.Gateway.URL, Plain: c.Gateway.Plain, Token: c.path(c.Gateway.Token), CA: c.path(c.Gateway.CA), Timeout: c.Gateway.Timeout,
-	})
+	}); err != nil {
+		wrong[5] = fmt.Errorf("%w: gateway: %w", errConfig, err)
+	}
 	if err := errors.Join(wrong[:]...); err != nil {
 		return nil, err
 	}

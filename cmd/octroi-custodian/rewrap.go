@@ -57,14 +57,14 @@ func confirmed(in io.Reader, out io.Writer, n int, yes bool, confirm int) error 
 		fmt.Fprint(out, "type the number of batches to encrypt them anew: ")
 		line, err := bufio.NewReader(in).ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
-			return fmt.Errorf("%w: %w", errDecline, err)
+			return fmt.Errorf("%w: %w", errUnsure, err)
 		}
 		if confirm, err = strconv.Atoi(strings.TrimSpace(line)); err != nil {
 			confirm = -1
 		}
 	}
 	if confirm != n {
-		return fmt.Errorf("%w: it is %d batches that would be encrypted anew; a script gives --yes --confirm %d", errDecline, n, n)
+		return fmt.Errorf("%w: it is %d batches that would be encrypted anew; a script gives --yes --confirm %d", errUnsure, n, n)
 	}
 	return nil
 }

@@ -98,6 +98,9 @@ func (h *holder) pass(c *cobra.Command, s *sweep.Sweep, p *progress, f sweepFlag
 	if c.Context().Err() != nil && errors.Is(err, context.Canceled) {
 		err = errors.New("stopped by a signal; run it again to go on")
 	}
+	if err != nil && r.Jobs+r.Purged == 0 {
+		return err
+	}
 	return errors.Join(printReport(c.OutOrStdout(), &r, f.machine), err, left(&r))
 }
 
