@@ -13,10 +13,24 @@ import (
 
 // G3: of a thousand checks that race one withdrawal each was refused, or is known to be revoked by whoever seals it later.
 func TestWithdrawalRace(t *testing.T) {
+	raceChecks(t, Withdrawn, func(g *gateway, s subject.Subject) error {
+		_, err := g.Withdraw(ctx, s, Withdrawal{Site: testSite})
+		return err
+	})
+}
+
+// The same of an erasure, whose subject has a standing to the end.
+func TestSuppressionRace(t *testing.T) {
+	raceChecks(t, NoConsent, func(g *gateway, s subject.Subject) error {
+		return g.state.Update(ctx, func(tx *state.Txn) error { return g.Suppress(tx, s) })
+	})
+}
+
+func raceChecks(t *testing.T, reason Reason, revoke func(*gateway, subject.Subject) error) {
 	for _, cache := range []int{0, 1} { // 1: a page that other subjects keep throwing out
 		g := openGatewayWith(t, testFiles(), cache)
 		s, _ := g.mint(allPurposes)
-		r := race{g: g, q: g.query("page_view", s, noSubject), done: make(chan struct{})}
+		r := race{g: g, q: g.query("page_view", s, noSubject), reason: reason, done: make(chan struct{})}
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() { r.check(t) })
@@ -31,21 +45,21 @@ func TestWithdrawalRace(t *testing.T) {
 		for r.checks.Load() < 300 {
 			runtime.Gosched()
 		}
-		if _, err := g.Withdraw(ctx, s, Withdrawal{Site: testSite}); err != nil {
+		if err := revoke(g, s); err != nil {
 			t.Error(err)
 		}
 		close(r.done)
 		wg.Wait()
 		for _, grants := range r.granted {
 			if !g.RevokedAfter(s.Slot(), "audience", grants.Sequence()) {
-				t.Fatalf("a grant of sequence %d survives the withdrawal of sequence %d", grants.Sequence(), g.Sequence())
+				t.Fatalf("a grant of sequence %d survives the revocation of sequence %d", grants.Sequence(), g.Sequence())
 			}
 		}
 		if len(r.granted) == 0 || r.refused == 0 || len(r.granted)+r.refused < 1000 {
 			t.Fatalf("%d granted, %d refused: not a race", len(r.granted), r.refused)
 		}
 		t.Logf("cache %d: %d granted and revoked, %d refused", cache, len(r.granted), r.refused)
-		g.want(r.q, Withdrawn)
+		g.want(r.q, reason)
 	}
 }
 
@@ -53,8 +67,9 @@ func TestWithdrawalRace(t *testing.T) {
 type race struct {
 	g      *gateway
 	q      *Query
+	reason Reason // of a refusal
 	checks atomic.Int64
-	done   chan struct{} // closed when Withdraw has returned
+	done   chan struct{} // closed when it was revoked
 
 	mu      sync.Mutex
 	granted []Grants
@@ -70,7 +85,7 @@ func (r *race) finished() bool {
 	}
 }
 
-// check asks at least 250 times, and 50 times after the withdrawal.
+// check asks at least 250 times, and 50 times after the revocation.
 func (r *race) check(t *testing.T) {
 	for n, after := 0, 0; n < 250 || after < 50; n++ {
 		finished := r.finished()
@@ -85,10 +100,10 @@ func (r *race) check(t *testing.T) {
 			t.Error(err)
 			after = 50
 		case grants.Valid() && finished:
-			t.Error("admitted after the withdrawal had answered")
+			t.Error("admitted after the revocation had answered")
 		case grants.Valid():
 			r.granted = append(r.granted, grants)
-		case refused.Reason == Withdrawn:
+		case refused.Reason == r.reason:
 			r.refused++
 		default:
 			t.Errorf("refused for %q", refused.Reason)

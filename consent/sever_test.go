@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -400,6 +401,23 @@ func TestForgetManyKept(t *testing.T) {
 	}
 	if n := g.rowsUnder([]byte(keptPrefix)); n != 0 {
 		t.Fatalf("%d are left", n)
+	}
+}
+
+// Records so large that fewer than a chunk of them fit into one change.
+func TestSeverLargeRecords(t *testing.T) {
+	g := openGateway(t)
+	s, _ := g.mint(allPurposes)
+	c := g.banner(allPurposes)
+	large := act{
+		event: eventConsent, site: testSite, proof: policies.RegisteredBanner, notice: c.Notice, purposes: g.weigh(&c).granted,
+		entity: strings.Repeat("x", 200<<10),
+	}
+	for range 9 {
+		g.update(func(tx *state.Txn) error { _, err := g.append(tx, s, &large); return err })
+	}
+	if x := g.sever(s); x.Kept != 10 || g.rowsUnder([]byte(keptPrefix)) != 10 {
+		t.Fatalf("%+v", x)
 	}
 }
 

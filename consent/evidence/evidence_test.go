@@ -150,7 +150,7 @@ func TestInclusionByTransparencyDev(t *testing.T) {
 			}
 			leaf := log.leaves[index]
 			leafHash := rfc6962.DefaultHasher.HashLeaf(leaf[:])
-			if err := proof.VerifyInclusion(rfc6962.DefaultHasher, uint64(index), uint64(size), leafHash, slices(hashes), head.Root[:]); err != nil {
+			if err := proof.VerifyInclusion(rfc6962.DefaultHasher, uint64(index), uint64(size), leafHash, asBytes(hashes), head.Root[:]); err != nil {
 				t.Fatalf("leaf %d of %d: %v", index, size, err)
 			}
 			p := evidence.Proof{Index: index, Size: size, Hashes: hashes, Checkpoint: signed}
@@ -182,7 +182,7 @@ func TestConsistencyByTransparencyDev(t *testing.T) {
 					t.Fatal(err)
 				}
 				o, n := head(older), head(newer)
-				if err := proof.VerifyConsistency(rfc6962.DefaultHasher, uint64(older), uint64(newer), slices(hashes), o.Root[:], n.Root[:]); err != nil {
+				if err := proof.VerifyConsistency(rfc6962.DefaultHasher, uint64(older), uint64(newer), asBytes(hashes), o.Root[:], n.Root[:]); err != nil {
 					t.Fatalf("%d in %d: %v", older, newer, err)
 				}
 			}
@@ -373,7 +373,7 @@ func TestFrontier(t *testing.T) {
 	}
 }
 
-func slices(hashes []tlog.Hash) [][]byte {
+func asBytes(hashes []tlog.Hash) [][]byte {
 	out := make([][]byte, len(hashes))
 	for i := range hashes {
 		out[i] = hashes[i][:]
