@@ -19,8 +19,9 @@ import (
 
 // shipped is what a destination received, checked from end to end.
 type shipped struct {
-	entries []Entry
-	rows    [][]pseudonymize.Row // by entry
+	entries []Entry              // of batches
+	rows    [][]pseudonymize.Row // by entry: of the batch's present object
+	others  []Entry
 }
 
 func (s shipped) ids() (ids [][16]byte) {
@@ -43,24 +44,47 @@ func (w *world) check(t testing.TB, name string) shipped {
 	}
 	chain := Chain{Destination: name, Node: "a", Gateway: testSigner.Public().(ed25519.PublicKey)}
 	texts, objects := w.list(t, name)
-	seen := map[[16]byte]bool{}
+	present := map[string]Entry{} // by batch id: what was stated last
 	for _, text := range texts {
 		e, err := chain.Next(text)
 		if err != nil {
 			t.Fatalf("entry %d: %v", chain.Number+1, err)
 		}
-		if objects[e.Batch.Key]--; objects[e.Batch.Key] != 0 {
-			t.Errorf("entry %d names an object that is missing or that another names: %s", e.Number, e.Batch.Key)
+		switch {
+		case e.Batch != nil:
+			got.entries = append(got.entries, e)
+			present[e.Batch.ID] = e
+		case e.Replace != nil:
+			if present[e.Replace.Batch].Number != e.Replace.Of {
+				t.Errorf("entry %d replaces entry %d, which is not the present one", e.Number, e.Replace.Of)
+			}
+			present[e.Replace.Batch] = e
+			got.others = append(got.others, e)
+		default:
+			w.checkNotices(t, e, ids)
+			got.others = append(got.others, e)
 		}
-		rows := w.fetch(t, e.Batch, ids)
+		for _, key := range objectKeys(&e) {
+			if objects[key]--; objects[key] != 0 {
+				t.Errorf("entry %d names an object that is missing or that another names: %s", e.Number, key)
+			}
+		}
+	}
+	seen := map[[16]byte]bool{}
+	for _, e := range got.entries {
+		now := present[e.Batch.ID]
+		var rows []pseudonymize.Row
+		if b := now.Object(); b != nil {
+			rows = w.fetch(t, b, ids)
+		}
 		for i := range rows {
 			if seen[rows[i].EventID] {
 				t.Errorf("entry %d: an event was shipped twice", e.Number)
 			}
 			seen[rows[i].EventID] = true
 		}
-		got.entries, got.rows = append(got.entries, e), append(got.rows, rows)
-		w.checkBatchRow(t, e)
+		got.rows = append(got.rows, rows)
+		w.checkBatchRow(t, e, now)
 	}
 	for key, n := range objects {
 		if n != 0 {
@@ -71,9 +95,60 @@ func (w *world) check(t testing.TB, name string) shipped {
 	if err != nil || !slices.Equal(mirror, texts) {
 		t.Errorf("the gateway's mirror has %d entries, the store %d: %v", len(mirror), len(texts), err)
 	}
-	w.checkIndex(t, name, got)
+	w.checkStream(t, name, len(texts))
+	w.checkIndex(t, name, got, present)
 	w.checkOutbox(t, name, 0)
 	return got
+}
+
+// objectKeys are those of the objects that an entry names.
+func objectKeys(e *Entry) []string {
+	if e.Notice != nil {
+		return []string{e.Notice.Key}
+	}
+	if b := e.Object(); b != nil {
+		return []string{b.Key}
+	}
+	return nil
+}
+
+// checkNotices: the object is what the entry says, it opens to the destination, and state has dropped it.
+func (w *world) checkNotices(t testing.TB, e Entry, ids Identities) {
+	t.Helper()
+	object := w.get(t, e.Notice.Key, e.Notice.Version)
+	if EntryHash(string(object)) != e.Notice.SHA256 || int64(len(object)) != e.Notice.Size {
+		t.Errorf("%s is not what its entry says", e.Notice.Key)
+	}
+	if _, err := OpenNotices(object, ids); err != nil {
+		t.Error(err)
+	}
+	err := w.state.View(func(r state.Reader) error {
+		_, err := r.Get(noticesKey(e.Destination, e.Number))
+		return err
+	})
+	if !errors.Is(err, state.ErrNotFound) {
+		t.Errorf("state still holds the notices of entry %d: %v", e.Number, err)
+	}
+}
+
+// checkStream: the store's stream verifies as an auditor does it, with the evidence of everything that was sealed and replaced.
+func (w *world) checkStream(t testing.TB, name string, entries int) {
+	t.Helper()
+	if entries == 0 {
+		return
+	}
+	openings := map[int64]evidence.Opening{}
+	err := evidence.Merge(w.ledger.Openings, Openings(w.state))(func(index int64, o evidence.Opening) error { openings[index] = o; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := VerifyStream(os.DirFS(filepath.Join(w.dir, "objects")), StreamCheck{
+		Destination: name, Gateway: testSigner.Public().(ed25519.PublicKey), Heads: map[string]uint64{"a": uint64(entries)}, Objects: true,
+		Sealed: SealedBatches(openings, name),
+	})
+	if err != nil || report.Entries != entries {
+		t.Errorf("%+v, %v", report, err)
+	}
 }
 
 // list is the destination's entries in order, and its objects.
@@ -149,8 +224,8 @@ func (w *world) fetch(t testing.TB, b *Batch, ids Identities) (rows []pseudonymi
 	return rows
 }
 
-// checkBatchRow compares the entry with the gateway's row and with the evidence of its intent.
-func (w *world) checkBatchRow(t testing.TB, e Entry) {
+// checkBatchRow compares the entries of a batch, the first and the last, with the gateway's row and with the evidence of its intent.
+func (w *world) checkBatchRow(t testing.TB, e, now Entry) {
 	t.Helper()
 	id, err := ParseBatchID(e.Batch.ID)
 	if err != nil {
@@ -160,8 +235,12 @@ func (w *world) checkBatchRow(t testing.TB, e Entry) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if row.Number != e.Number || row.Batch.Key != e.Batch.Key || row.Batch.SHA256 != e.Batch.SHA256 || row.Destination != e.Destination {
+	b := now.Object()
+	if row.Number != e.Number || row.StatedBy() != now.Number || row.Destination != e.Destination || row.Empty != (b == nil) {
 		t.Errorf("entry %d and the batch's row differ: %+v", e.Number, row)
+	}
+	if b != nil && (row.Batch.Key != b.Key || row.Batch.SHA256 != b.SHA256 || row.key(row.Generation) != b.Key) {
+		t.Errorf("entry %d and the batch's row differ: %+v", now.Number, row)
 	}
 	leaves, err := w.state.Leaves(row.Leaf, row.Leaf+1)
 	if err != nil {
@@ -178,13 +257,17 @@ func (w *world) checkBatchRow(t testing.TB, e Entry) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if opening.Leaf() != leaves[0] || !bytes.Contains(opening.Core, []byte(`"kind":"intent"`)) || !bytes.Contains(opening.Core, []byte(e.Batch.SHA256)) {
+	kind := []byte(`"kind":"intent"`)
+	if row.Unindexed {
+		kind = []byte(`"kind":"adopt"`)
+	}
+	if opening.Leaf() != leaves[0] || !bytes.Contains(opening.Core, kind) || !bytes.Contains(opening.Core, []byte(e.Batch.SHA256)) {
 		t.Errorf("entry %d: the evidence is not of this batch", e.Number)
 	}
 }
 
-// checkIndex: each subject's batches are exactly those with a row of it.
-func (w *world) checkIndex(t testing.TB, name string, got shipped) {
+// checkIndex: each subject's batches are exactly those with a row of it, but for what was replaced or adopted since.
+func (w *world) checkIndex(t testing.TB, name string, got shipped, present map[string]Entry) {
 	t.Helper()
 	d := w.destination(t, name)
 	holds := map[[16]byte]map[string]bool{} // by pseudonym
@@ -198,6 +281,9 @@ func (w *world) checkIndex(t testing.TB, name string, got shipped) {
 	}
 	for i, rows := range got.rows {
 		for j := range rows {
+			if present[got.entries[i].Batch.ID].Number != got.entries[i].Number {
+				continue
+			}
 			note(rows[j].Device, got.entries[i].Batch.ID)
 			note(rows[j].Person, got.entries[i].Batch.ID)
 		}
@@ -213,7 +299,7 @@ func (w *world) checkIndex(t testing.TB, name string, got shipped) {
 		want := holds[d.Pseudonym(s)]
 		n := 0
 		for _, row := range rows {
-			if row.Destination == name {
+			if row.Destination == name && row.Stated == 0 {
 				n++
 				if !want[row.Batch.ID] {
 					t.Errorf("index names a batch without a row of the subject in slot %d", s.Slot())

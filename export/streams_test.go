@@ -143,7 +143,7 @@ func TestOpenings(t *testing.T) {
 	}
 	refuse()
 	last, kinds := int64(-1), ""
-	all := Openings(w.state, w.ledger.Openings)
+	all := evidence.Merge(w.ledger.Openings, Openings(w.state))
 	err := all(func(index int64, o evidence.Opening) error {
 		leaves, err := w.state.Leaves(index, index+1)
 		if err != nil {

@@ -129,7 +129,12 @@ func (c *Config) checkListen(p *problems) {
 // checkPlaces wants each part in a place of its own: what one deletes or a backup takes must not be another's.
 func (c *Config) checkPlaces(p *problems) {
 	places := []struct{ key, path string }{
-		{"keys", c.Keys}, {"state", c.State}, {"slots", c.Slots}, {"policies", c.Policies}, {"spool.dir", c.Spool.Dir}, {"outbox.dir", c.Outbox.Dir},
+		{"keys", c.Keys},
+		{"state", c.State},
+		{"slots", c.Slots},
+		{"policies", c.Policies},
+		{"spool.dir", c.Spool.Dir},
+		{"outbox.dir", c.Outbox.Dir},
 		{"rights.packages", cmp.Or(c.Rights.Packages, defaultPackages)},
 	}
 	if c.Objects.Directory != "" {

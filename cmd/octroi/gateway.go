@@ -19,6 +19,7 @@ import (
 	"github.com/octroi/octroi/consent/evidence"
 	"github.com/octroi/octroi/consent/state"
 	"github.com/octroi/octroi/export"
+	"github.com/octroi/octroi/export/rights"
 	"github.com/octroi/octroi/policies"
 	"github.com/octroi/octroi/pseudonymize"
 	"github.com/octroi/octroi/pseudonymize/subject"
@@ -38,6 +39,8 @@ type gateway struct {
 	spool    *spool.Spool
 	objects  export.Objects
 	exits    []exit // a destination each
+	rights   *rights.Requests
+	restored bool // from a backup, and not yet brought up to the object store
 	edge     *collector.Collector
 	metrics  *prometheus.Registry
 	signer   *evidence.Signer
@@ -48,6 +51,7 @@ type gateway struct {
 // exit is one destination: how its rows are made, and what ships them.
 type exit struct {
 	destination *pseudonymize.Destination
+	recipients  export.Recipients
 	shipper     *export.Shipper
 }
 
@@ -60,14 +64,23 @@ func openGateway(ctx context.Context, c *Config, k *Keys, log *slog.Logger) (g *
 			g = nil
 		}
 	}()
+	if g.restored, err = c.isRestored(); err != nil {
+		return g, fmt.Errorf("looking for a restore: %w", err)
+	}
 	for _, open := range []func(context.Context) error{
-		g.openPolicy, g.openState, g.openSubjects, g.openLedger, g.openSpool, g.openObjects, g.openExits, g.openEdge,
+		g.openPolicy, g.openState, g.openSubjects, g.openLedger, g.openSpool, g.openObjects, g.openExits, g.openRights, g.openEdge,
 	} {
 		if err := open(ctx); err != nil {
 			return g, err
 		}
 	}
+	if g.restored { // nobody was let in before
+		if err := c.endRestore(); err != nil {
+			return g, err
+		}
+	}
 	g.private = g.privateApp()
+	g.addRights()
 	return g, nil
 }
 
@@ -94,7 +107,10 @@ func (g *gateway) openSubjects(context.Context) (err error) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return fmt.Errorf("creating folder of the slot file: %w", err)
 	}
-	if g.subjects, err = subject.OpenRegistry(subject.Options{State: g.state, SlotFile: file, LookupKey: g.keys.Lookup}); err != nil {
+	g.subjects, err = subject.OpenRegistry(subject.Options{
+		State: g.state, SlotFile: file, LookupKey: g.keys.Lookup, SuppressionKey: g.keys.Suppression,
+	})
+	if err != nil {
 		return fmt.Errorf("opening subjects: %w", err)
 	}
 	return nil
@@ -104,8 +120,13 @@ func (g *gateway) openLedger(context.Context) (err error) {
 	if g.signer, err = evidence.NewSigner(logOrigin(g.config.Node), g.keys.Log); err != nil {
 		return fmt.Errorf("preparing checkpoints: %w", err)
 	}
+	proof, err := g.config.consentProof()
+	if err != nil {
+		return fmt.Errorf("rights.consent_proof: %w", err)
+	}
 	g.ledger, err = consent.Open(consent.Options{
 		State: g.state, Subjects: g.subjects, Policy: g.policy, SnapshotKey: g.keys.Snapshot, Receipts: g.keys.Signing, Checkpoints: g.signer,
+		Revoked: rights.NewWithdrawals(g.policy, g.names()).Revoked, ProofRetention: proof,
 	})
 	if err != nil {
 		return fmt.Errorf("opening ledger: %w", err)
@@ -168,17 +189,22 @@ func (g *gateway) openExits(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("destination %q: %w", d.Name, err)
 		}
+		if g.restored {
+			if err := g.adopt(ctx, d.Name); err != nil {
+				return err
+			}
+		}
 		shipper, err := export.NewShipper(ctx, export.ShipperOptions{
 			Node: g.config.Node, Destination: destination, Name: d.Name, Recipients: recipients,
 			Spool: spooled{g.spool}, SpoolKey: g.keys.Spool, Revocations: g.ledger, Subjects: g.subjects, State: g.state,
-			Objects: g.objects, Signer: g.keys.Signing, OutboxDir: filepath.Join(g.config.path(g.config.Outbox.Dir), d.Name),
+			Objects: g.objects, Signer: g.keys.Signing, OutboxDir: g.outbox(d.Name),
 			OutboxMax: g.config.Outbox.MaxBytes, Interval: d.Interval, TargetBytes: d.TargetBytes, MaxRows: d.MaxRows,
 			Log: g.log.With("destination", d.Name),
 		})
 		if err != nil {
 			return fmt.Errorf("opening destination %q: %w", d.Name, err)
 		}
-		g.exits = append(g.exits, exit{destination, shipper})
+		g.exits = append(g.exits, exit{destination, recipients, shipper})
 	}
 	return nil
 }
@@ -263,6 +289,7 @@ func (g *gateway) run(ctx context.Context) error {
 	group.Go(func() error { return g.private.Listener(private) })
 	group.Go(func() error { return g.edge.Run(work) })
 	group.Go(func() error { return g.keepHouse(work) })
+	group.Go(func() error { return noCancel(g.rights.Run(work)) })
 	shipping, stopShipping := context.WithCancel(work)
 	defer stopShipping()
 	shippers := new(errgroup.Group)

@@ -16,6 +16,7 @@ import (
 	"github.com/octroi/octroi/consent/evidence"
 	"github.com/octroi/octroi/consent/state"
 	"github.com/octroi/octroi/export"
+	"github.com/octroi/octroi/export/rights"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
@@ -26,6 +27,7 @@ type Status struct {
 	Consents     map[string]uint64   `json:"consents"`
 	Spooled      uint64              `json:"spooled"`
 	Destinations []DestinationStatus `json:"destinations"`
+	Rights       rights.Figures      `json:"rights"`
 }
 
 // DestinationStatus is a destination's part of Status.
@@ -51,7 +53,8 @@ const downloadTimeout = 30 * time.Minute
 func (g *gateway) privateApp() *fiber.App {
 	app := fiber.New(fiber.Config{
 		DisableStartupMessage: true, BodyLimit: 64 << 10, ReadTimeout: 10 * time.Second, WriteTimeout: downloadTimeout, IdleTimeout: time.Minute,
-		ErrorHandler: g.edge.Problem,
+		StreamRequestBody: true, // an access package is longer than the limit, which everything else keeps
+		ErrorHandler:      g.edge.Problem,
 	})
 	g.addHealth(app)
 	g.metrics.MustRegister(figures{g})
@@ -59,12 +62,9 @@ func (g *gateway) privateApp() *fiber.App {
 	app.Get("/v1/status", g.scoped("admin", g.serveStatus))
 	app.Get("/v1/evidence/checkpoint", g.scoped("admin", g.serveCheckpoint))
 	app.Get("/v1/evidence/log.tar", g.scoped("admin", g.serveLog))
+	g.backupRoutes(app)
 	g.edge.Private(app)
-	streams := make([]string, len(g.exits))
-	for i, x := range g.exits {
-		streams[i] = x.destination.Name()
-	}
-	export.StreamRoutes(app, export.StreamOptions{Node: g.config.Node, State: g.state, Destinations: streams, Authorise: g.edge.Authorise})
+	export.StreamRoutes(app, export.StreamOptions{Node: g.config.Node, State: g.state, Destinations: g.names(), Authorise: g.edge.Authorise})
 	return app
 }
 
@@ -96,7 +96,7 @@ func (g *gateway) addHealth(app *fiber.App) {
 
 func (g *gateway) serveStatus(c *fiber.Ctx) error {
 	counts := g.edge.Counts()
-	s := Status{Accepted: counts.Accepted, Refused: counts.Refused, Consents: counts.Consents}
+	s := Status{Accepted: counts.Accepted, Refused: counts.Refused, Consents: counts.Consents, Rights: g.rights.Figures()}
 	s.Spooled = g.spool.Tail() - g.lowWater()
 	for _, x := range g.exits {
 		st := x.shipper.Stats()
@@ -127,7 +127,7 @@ func (g *gateway) serveLog(c *fiber.Ctx) error {
 	}
 	defer os.RemoveAll(dir)
 	folder := filepath.Join(dir, "log")
-	if err := evidence.WriteFolder(folder, g.state, g.signer, export.Openings(g.state, g.ledger.Openings)); err != nil {
+	if err := evidence.WriteFolder(folder, g.state, g.signer, evidence.Merge(g.ledger.Openings, export.Openings(g.state), g.rights.Openings)); err != nil {
 		return err
 	}
 	c.Set(fiber.HeaderContentType, "application/x-tar")
