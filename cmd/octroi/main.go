@@ -52,7 +52,7 @@ Begin with "octroi demo": it runs everything on this machine, with a simulated s
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
 	root.AddCommand(newInitCommand(), newServeCommand(), newCheckCommand(), newTokenCommand(), newVerifyCommand(), newEvidenceCommand(),
-		newDemoCommand(), newShopCommand())
+		newBackupCommand(), newRestoreCommand(), newDemoCommand(), newShopCommand())
 	hint(root)
 	return root
 }

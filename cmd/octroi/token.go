@@ -16,7 +16,7 @@ import (
 const maxTokenLife = 366 * 24 * time.Hour
 
 // The scopes a token may carry; stream:<destination> is one for each destination.
-var scopes = []string{"events:write", "consent:write", "consent:import", "rights:read", "rights:manage", "custody", "admin"}
+var scopes = []string{"events:write", "consent:write", "consent:import", "rights:read", "rights:manage", "custody", "backup", "admin"}
 
 func newTokenCommand() *cobra.Command {
 	var path, name string
@@ -34,6 +34,7 @@ Scopes:
   rights:read            read consent records and their proof
   rights:manage          open and decide requests of data subjects: the data protection officer
   custody                take the custodian's work: octroi-custodian
+  backup                 take encrypted copies of state and slot file: octroi backup
   stream:<destination>   read one destination's stream
   admin                  read the gateway's figures and its evidence log
 
