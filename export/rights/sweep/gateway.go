@@ -15,7 +15,7 @@ import (
 // Sending the same report again is accepted again: the custodian repeats what a crash left without an answer.
 type Gateway interface {
 	Work(ctx context.Context) (proof.Work, error)
-	// Claim answers the generation and object key that the custodian of this name may put.
+	// Claim answers the generation and object key that the custodian of this name may put: a new one each time.
 	Claim(ctx context.Context, batch, custodian string) (Claim, error)
 	Rewritten(ctx context.Context, batch, report string) error
 	Purged(ctx context.Context, batch, report string) error

@@ -1,6 +1,7 @@
 package sweep
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -21,7 +22,7 @@ import (
 
 // memory is what a custodian remembers, in <State>/custodian.db (bbolt), version 1. It holds no pseudonym. Values are JSON but for "about".
 //
-//	about       "version" → "1"
+//	about       "version" → "1", "custodian" → the random name under which batches are claimed
 //	request     <request id> → requestRow       kept for good: a request is carried out once
 //	day         <YYYY-MM-DD, UTC> → number of jobs that were taken up without an approval
 //	open        <batch id>/<generation> → rewriteRow of an object that is, or may be, put and of which no answer is known
@@ -34,6 +35,7 @@ import (
 type memory struct {
 	db   *bolt.DB
 	lock *os.File
+	name string // of the custodian: the next process that has this state may go on with what this one has claimed
 }
 
 // requestRow is a job that was taken up.
@@ -94,6 +96,7 @@ var (
 	bucketDone       = []byte("done")
 	bucketRecipients = []byte("recipients")
 	keyVersion       = []byte("version")
+	keyCustodian     = []byte("custodian")
 )
 
 const memoryVersion = "1"
@@ -110,26 +113,31 @@ func openMemory(folder string) (m *memory, err error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketAbout, bucketRequest, bucketDay, bucketOpen, bucketRewrite, bucketDone, bucketRecipients} {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return err
-			}
-		}
-		about := tx.Bucket(bucketAbout)
-		switch version := string(about.Get(keyVersion)); version {
-		case memoryVersion:
-			return nil
-		case "":
-			return about.Put(keyVersion, []byte(memoryVersion))
-		default:
-			return fmt.Errorf("%w: its version is %q, not %s", ErrMemory, version, memoryVersion)
-		}
-	})
-	if err != nil {
-		return nil, errors.Join(err, db.Close(), lock.Close())
+	m = &memory{db: db, lock: lock}
+	if err := db.Update(m.prepare); err != nil {
+		return nil, errors.Join(err, m.close())
 	}
-	return &memory{db: db, lock: lock}, nil
+	return m, nil
+}
+
+// prepare makes what a new file lacks, and reads what an old one says of itself.
+func (m *memory) prepare(tx *bolt.Tx) error {
+	for _, name := range [][]byte{bucketAbout, bucketRequest, bucketDay, bucketOpen, bucketRewrite, bucketDone, bucketRecipients} {
+		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+			return err
+		}
+	}
+	about := tx.Bucket(bucketAbout)
+	switch version := string(about.Get(keyVersion)); version {
+	case memoryVersion:
+		m.name = string(about.Get(keyCustodian))
+		return nil
+	case "":
+		m.name = rand.Text()
+		return errors.Join(about.Put(keyVersion, []byte(memoryVersion)), about.Put(keyCustodian, []byte(m.name)))
+	default:
+		return fmt.Errorf("%w: its version is %q, not %s", ErrMemory, version, memoryVersion)
+	}
 }
 
 func lockFolder(folder string) (*os.File, error) {

@@ -119,7 +119,7 @@ func (p *pass) replace(ctx context.Context, st *stated, c *cutter, d *draft) err
 	if err != nil {
 		return err
 	}
-	claim, err := p.s.o.Gateway.Claim(ctx, st.id, p.s.run)
+	claim, err := p.s.o.Gateway.Claim(ctx, st.id, p.s.memory.name)
 	switch {
 	case errors.Is(err, ErrClaimed), errors.Is(err, ErrRejected):
 		p.waits()

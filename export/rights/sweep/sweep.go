@@ -15,7 +15,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -90,7 +89,6 @@ type Report struct {
 type Sweep struct {
 	o      Options
 	node   string // the gateway's
-	run    string // random: who claims
 	memory *memory
 
 	pass sync.Mutex        // held during a pass
@@ -119,7 +117,7 @@ func Open(o Options) (*Sweep, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening custodian: %w", err)
 	}
-	return &Sweep{o: o, node: nodeOf(o.Log), run: rand.Text(), memory: m, told: map[string]string{}}, nil
+	return &Sweep{o: o, node: nodeOf(o.Log), memory: m, told: map[string]string{}}, nil
 }
 
 // Close releases the state folder.
