@@ -29,6 +29,7 @@ const (
 	ScopeRights  = "rights:read"    // read records and proofs
 	ScopeManage  = "rights:manage"  // open and decide requests of data subjects
 	ScopeCustody = "custody"        // the custodian's work list
+	ScopeBackup  = "backup"         // take encrypted copies of state and slots
 	ScopeAdmin   = "admin"          // read the gateway's figures and its evidence log
 	ScopeStream  = "stream:"
 )
@@ -36,7 +37,7 @@ const (
 func knownScope(s string) bool {
 	destination, stream := strings.CutPrefix(s, ScopeStream)
 	return stream && destination != "" && !strings.ContainsRune(destination, ' ') ||
-		slices.Contains([]string{ScopeEvents, ScopeConsent, ScopeImport, ScopeRights, ScopeManage, ScopeCustody, ScopeAdmin}, s)
+		slices.Contains([]string{ScopeEvents, ScopeConsent, ScopeImport, ScopeRights, ScopeManage, ScopeCustody, ScopeBackup, ScopeAdmin}, s)
 }
 
 // ErrToken: the access token is forged, expired, of another kind or of another gateway. It does not say which to a client.
