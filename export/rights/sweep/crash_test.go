@@ -295,7 +295,7 @@ func TestCrashAfterCrash(t *testing.T) {
 		t.Run(last, func(t *testing.T) {
 			t.Parallel()
 			w := newCrashWorld(t)
-			for _, call := range []string{"after claim 1", "after put 1", "before rewritten 2", "after rewritten 2", "after delete 1", "before purged 1"} {
+			for _, call := range []string{"after claim 1", "after put 1", "before rewritten 1", "after rewritten 1", "after delete 1", "before purged 1"} {
 				if !w.run(call, "state") {
 					t.Errorf("%s: not killed", call)
 				}
