@@ -143,22 +143,13 @@ func (a *adoption) follow(ctx context.Context) (adopted int, err error) {
 // take makes the store's entry the one of state.
 func (a *adoption) take(t *state.Txn, e *Entry, text string) error {
 	c, err := readCursor(t, a.Destination)
+	if err == nil {
+		err = a.makeWay(t, e, text, &c)
+	}
 	if err != nil {
 		return err
 	}
-	row, there, err := a.row(t, e.Number)
-	switch {
-	case err != nil:
-		return err
-	case there && row.Signed != "" && row.Signed != text:
-		return fmt.Errorf("%w: the restored state has signed another one", ErrChain)
-	case there && row.Signed == "" && !row.states(e):
-		c.number++
-		if err := a.move(t, row, e.Number, c.number); err != nil {
-			return err
-		}
-	}
-	row = streamRow{Format: rowFormat, Signed: text}
+	row := streamRow{Format: rowFormat, Signed: text}
 	switch {
 	case e.Batch != nil:
 		row.Batch = e.Batch.ID
@@ -179,6 +170,35 @@ func (a *adoption) take(t *state.Txn, e *Entry, text string) error {
 	return setRow(t, streamKey(a.Destination, e.Number), row)
 }
 
+// makeWay leaves, under the number of the store's entry, nothing that state has sealed but the same statement. That may have had a later
+// number: then the backup was restored before, and the gateway went on without what was lost.
+func (a *adoption) makeWay(t *state.Txn, e *Entry, text string, c *cursorRow) error {
+	row, there, err := a.row(t, e.Number)
+	switch {
+	case err != nil:
+		return err
+	case there && row.Signed != "" && row.Signed != text:
+		return fmt.Errorf("%w: the restored state has signed another one", ErrChain)
+	case there && (row.Signed != "" || row.states(e)):
+		return nil
+	case there:
+		c.number++
+		if err := a.move(t, row, e.Number, c.number); err != nil {
+			return err
+		}
+	}
+	for number := e.Number + 1; number <= c.number; number++ {
+		row, there, err := a.row(t, number)
+		if err != nil {
+			return err
+		}
+		if there && row.Signed == "" && row.states(e) {
+			return a.move(t, row, number, e.Number)
+		}
+	}
+	return nil
+}
+
 // row is state's entry of a number; there is false where it has none.
 func (a *adoption) row(r getter, number uint64) (row streamRow, there bool, err error) {
 	if _, err := r.Get(streamKey(a.Destination, number)); errors.Is(err, state.ErrNotFound) {
@@ -188,7 +208,7 @@ func (a *adoption) row(r getter, number uint64) (row streamRow, there bool, err 
 	return row, err == nil, err
 }
 
-// states says whether the unsigned row is of the same statement as e.
+// states says whether the row, which is not signed, is of the same statement as e.
 func (row *streamRow) states(e *Entry) bool {
 	switch {
 	case row.kind() != e.Type:

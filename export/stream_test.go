@@ -359,15 +359,18 @@ func TestVerifyStreamProperty(t *testing.T) {
 
 func FuzzVerifyEntry(f *testing.F) {
 	_, public := gatewayKey()
-	token := signed(f, batchEntry(1, ""))
-	second := signed(f, batchEntry(2, EntryHash(token)))
-	f.Add(token)
-	f.Add(second)
+	previous := strings.Repeat("00", 32)
+	genuine := []string{
+		signed(f, batchEntry(1, "")), signed(f, batchEntry(2, previous)), signed(f, replaceEntry(3, previous)), signed(f, noticeEntry(4, previous, EraseEntry)),
+	}
+	for _, token := range genuine {
+		f.Add(token)
+	}
 	f.Add("eyJhbGciOiJub25lIn0.e30.")
-	f.Add(strings.Replace(token, ".", "..", 1))
+	f.Add(strings.Replace(genuine[0], ".", "..", 1))
 	f.Fuzz(func(t *testing.T, text string) {
 		e, err := VerifyEntry(text, "warehouse", public)
-		if err == nil && text != token && text != second {
+		if err == nil && !slices.Contains(genuine, text) {
 			t.Fatalf("accepted what was never signed: %+v", e)
 		}
 	})
