@@ -1,5 +1,6 @@
 // Command bench measures the budget of admission: what the gateway's whole path costs beside the least that any durable collector must do.
-// Both run as processes of their own on this machine, under the same load, in turn, in one run; the ratios are what counts.
+// Both run as processes of their own on this machine, under the same load, in turn, in one run; the ratios are what counts. And that of erasure: a
+// sweep over objects of a real S3 server beside copying them.
 //
 //	go run ./deploy/bench --bin ./bin --json bench.json
 //
@@ -24,9 +25,14 @@ type Figures struct {
 	EventsPerSecond float64 `json:"events_per_second"`
 	P99Millis       float64 `json:"p99_ms"`
 	CPUMicros       float64 `json:"cpu_us_per_event"` // of the server's process; 0 where the system does not tell
+	// Of a sweep, and instead of those above: bytes read from the store a second.
+	BytesPerSecond float64 `json:"bytes_per_second,omitempty"`
 }
 
 func (f Figures) String() string {
+	if f.BytesPerSecond > 0 {
+		return fmt.Sprintf("%.1f MB/s", f.BytesPerSecond/1e6)
+	}
 	return fmt.Sprintf("%.0f/s, p99 %.1f ms, %.1f µs CPU", f.EventsPerSecond, f.P99Millis, f.CPUMicros)
 }
 
@@ -93,7 +99,11 @@ func bench(bin, out string, each time.Duration, runs int) error {
 			rows = append(rows, Row{fmt.Sprintf("p99 at %d connections ÷ the baseline's", connections), "≤ 1.5", g, b, p99, p99 <= 1.5})
 		}
 	}
-	return show(rows, out)
+	sweep, err := measureSweep(dir, runs)
+	if err != nil {
+		return err
+	}
+	return show(append(rows, sweep), out)
 }
 
 // measure alternates the two servers and takes medians.
@@ -129,13 +139,13 @@ func median(f []Figures) Figures {
 	}
 	return Figures{
 		pick(func(x Figures) float64 { return x.EventsPerSecond }), pick(func(x Figures) float64 { return x.P99Millis }),
-		pick(func(x Figures) float64 { return x.CPUMicros }),
+		pick(func(x Figures) float64 { return x.CPUMicros }), pick(func(x Figures) float64 { return x.BytesPerSecond }),
 	}
 }
 
 func show(rows []Row, out string) error {
 	t := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "WHAT\tGATEWAY\tBASELINE\tRATIO\tBUDGET\t")
+	fmt.Fprintln(t, "WHAT\tOCTROI\tBASELINE\tRATIO\tBUDGET\t")
 	for _, r := range rows {
 		met := "met"
 		if !r.Met {

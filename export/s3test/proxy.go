@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 )
 
@@ -34,7 +33,7 @@ type Fault struct {
 type Proxy struct {
 	Endpoint string
 
-	t        testing.TB
+	t        TB
 	target   string
 	client   *http.Client
 	mu       sync.Mutex
@@ -42,7 +41,7 @@ type Proxy struct {
 	requests []Request                 // guarded by mu
 }
 
-func startProxy(t testing.TB, target string) *Proxy {
+func startProxy(t TB, target string) *Proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -14,12 +14,21 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/export/s3test/freeport"
 )
+
+// TB is what a test, or a benchmark program in its place, gives: see testing.TB.
+type TB interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	TempDir() string
+	Cleanup(end func())
+}
 
 // Server is a running S3 server.
 type Server struct {
@@ -28,7 +37,7 @@ type Server struct {
 	Credentials string // path of its credentials file
 	Proxy       *Proxy // in front of it
 
-	t      testing.TB
+	t      TB
 	port   int
 	folder string
 	mu     sync.Mutex
@@ -44,7 +53,7 @@ const (
 )
 
 // Start runs a server until the test ends.
-func Start(t testing.TB) *Server {
+func Start(t TB) *Server {
 	t.Helper()
 	s := &Server{Bucket: bucket, t: t, folder: t.TempDir(), port: freePort(t)}
 	s.Endpoint = fmt.Sprintf("http://127.0.0.1:%d", s.port)
@@ -89,7 +98,7 @@ func (s *Server) ProxyOptions() export.S3Options {
 }
 
 // Open is a client of the options.
-func Open(t testing.TB, o export.S3Options) *export.S3 {
+func Open(t TB, o export.S3Options) *export.S3 {
 	t.Helper()
 	store, err := export.OpenS3(o)
 	if err != nil {
@@ -147,7 +156,7 @@ func (s *Server) Restart() {
 	s.t.Fatal("versitygw does not answer")
 }
 
-func freePort(t testing.TB) int {
+func freePort(t TB) int {
 	t.Helper()
 	address, err := freeport.Address()
 	if err != nil {
@@ -157,7 +166,7 @@ func freePort(t testing.TB) int {
 }
 
 // binary is where versitygw is: OCTROI_VERSITYGW, or where make test installs it.
-func binary(t testing.TB) string {
+func binary(t TB) string {
 	t.Helper()
 	path := os.Getenv("OCTROI_VERSITYGW")
 	if path == "" {
