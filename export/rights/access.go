@@ -20,11 +20,11 @@ import (
 // beginAccess takes note of the end of the spool: everything below it belongs into the package.
 func (r *Requests) beginAccess(ctx context.Context, q *requestRow) error {
 	_, err := r.change(ctx, q.ID, func(_ *state.Txn, q *requestRow) error {
-		if err := q.move(begin); err != nil {
-			return err
+		if q.State != Approved {
+			return nil // cancelled meanwhile
 		}
 		q.Step, q.Tail = spooled, r.o.Tail()
-		return nil
+		return q.move(begin)
 	})
 	return err
 }

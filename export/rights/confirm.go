@@ -52,7 +52,26 @@ func (r *Requests) endNotices(ctx context.Context, q *requestRow) error {
 	if err != nil || q.Step != purged || !q.allSettled() {
 		return err
 	}
+	if q.Batches == 0 && q.Origin == proof.ByWithdrawal {
+		return r.endEmpty(ctx, q)
+	}
 	return r.offerFacts(ctx, q)
+}
+
+// endEmpty completes the erasure of a withdrawal by somebody of whom nothing was ever shipped: there is nothing that a custodian could have
+// seen, and most visitors who change their mind must not use up its daily cap.
+func (r *Requests) endEmpty(ctx context.Context, q *requestRow) error {
+	_, err := r.change(ctx, q.ID, func(t *state.Txn, q *requestRow) error {
+		if q.Step != purged {
+			return nil
+		}
+		if err := q.move(complete); err != nil {
+			return err
+		}
+		r.close(t, q)
+		return r.note(t, q, proof.Leaf{Event: proof.EventCompleted, Actor: gateway})
+	})
+	return err
 }
 
 func (r *Requests) confirm(t *state.Txn, q *requestRow, news map[string]bool) error {

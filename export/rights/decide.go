@@ -1,6 +1,7 @@
 package rights
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,7 +103,7 @@ func (r *Requests) deny(_ *state.Txn, q *requestRow, d *Decision) (proof.Leaf, l
 	}
 	f := r.letterFacts(q)
 	f.Reason = d.Reason
-	text, err := letter.Denial(f)
+	text, err := write(f, letter.Denial)
 	if errors.Is(err, letter.ErrReason) {
 		return proof.Leaf{}, nil, fmt.Errorf("%w: reason is one of %s", ErrInput, strings.Join(letter.Denials(string(q.Right)), ", "))
 	}
@@ -126,7 +127,7 @@ func (r *Requests) extend(_ *state.Txn, q *requestRow, d *Decision) (proof.Leaf,
 	}
 	f := r.letterFacts(q)
 	f.Reason = d.Reason
-	text, err := letter.Extension(f)
+	text, err := write(f, letter.Extension)
 	return proof.Leaf{Event: proof.EventExtended, Reason: d.Reason, Due: f.Due}, text, err
 }
 
@@ -143,7 +144,7 @@ func (r *Requests) ask(_ *state.Txn, q *requestRow, d *Decision) (proof.Leaf, le
 	}
 	f := r.letterFacts(q)
 	f.Asked = d.Asked
-	text, err := letter.Question(f)
+	text, err := write(f, letter.Question)
 	if errors.Is(err, letter.ErrFacts) {
 		err = fmt.Errorf("%w: asked has a text in fr and in en", ErrInput)
 	}
@@ -166,13 +167,10 @@ func (r *Requests) cancel(_ *state.Txn, q *requestRow, _ *Decision) (proof.Leaf,
 // letterFacts are what every letter about a request says.
 func (r *Requests) letterFacts(q *requestRow) letter.Facts {
 	now, c := r.now(), &r.o.Controller
-	dpo := c.Email
-	if dpo == "" {
-		dpo = c.Contact
-	}
 	f := letter.Facts{
-		Request: q.ID, Right: string(q.Right), Controller: letter.Controller{Name: c.Name, Address: c.Address, DPO: dpo},
-		Received: q.Clock.Received, At: now, Due: q.Clock.due(now), Partial: len(q.Purposes) > 0,
+		Request: q.ID, Right: string(q.Right),
+		Controller: letter.Controller{Name: c.Name, Address: c.Address, DPO: cmp.Or(c.DPO, c.Email, c.Contact)},
+		Received:   q.Clock.Received, At: now, Due: q.Clock.due(now), Partial: len(q.Purposes) > 0,
 	}
 	if q.Package != nil {
 		f.Until = q.Package.Until
@@ -186,19 +184,28 @@ func (r *Requests) letterOf(q *requestRow) (letter.Texts, error) {
 	switch {
 	case q.State == Denied:
 		f.Reason = q.Reason
-		return letter.Denial(f)
+		return write(f, letter.Denial)
 	case q.State == Completed && q.Right == proof.Access && q.Package.Opened.IsZero() && r.now().Before(f.Until):
-		return letter.Ready(f)
+		return write(f, letter.Ready)
 	case q.State == Completed && q.Right == proof.Erasure:
 		for _, x := range r.remains(q) {
 			f.Remains = append(f.Remains, letter.Remainder{What: x.What, Until: x.Until})
 		}
-		return letter.Erased(f)
+		return write(f, letter.Erased)
 	case !q.State.Final() && q.Clock.Months > 0:
 		f.Reason = q.Clock.Why
-		return letter.Extension(f)
+		return write(f, letter.Extension)
 	case !q.State.Final():
-		return letter.Acknowledgement(f)
+		return write(f, letter.Acknowledgement)
 	}
 	return nil, nil
+}
+
+// write writes a letter, unless the configuration does not say who writes: then the officer writes it without help.
+func write(f letter.Facts, text func(letter.Facts) (letter.Texts, error)) (letter.Texts, error) {
+	t, err := text(f)
+	if errors.Is(err, letter.ErrFacts) && (f.Controller.Name == "" || f.Controller.DPO == "") {
+		return nil, nil
+	}
+	return t, err
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 )
@@ -34,7 +35,7 @@ const (
 )
 
 // Routes adds the public routes of persons, and the private ones of officer and custodian. A private app that sets StreamRequestBody lets
-// packages through that are longer than its BodyLimit; every other body is bounded here.
+// packages through that are longer than its BodyLimit; every other body is bounded here. Its other routes need BoundBodies.
 func Routes(public, private fiber.Router, r *Requests, o RouteOptions) {
 	d := desk{r, o}
 	public.Post("/v1/me/requests", d.visitor(r.postMine))
@@ -59,7 +60,7 @@ func Routes(public, private fiber.Router, r *Requests, o RouteOptions) {
 	private.Post("/v1/custody/batches/:id/rewritten", d.officer(scopeCustody, r.postRewritten))
 	private.Post("/v1/custody/batches/:id/purged", d.officer(scopeCustody, r.postPurged))
 	private.Post("/v1/custody/batches/:id/failed", d.officer(scopeCustody, r.postFailed))
-	private.Put("/v1/custody/requests/:id/package", d.officer(scopeCustody, r.putPackage))
+	private.Put("/v1/custody/requests/:id/package", slow(d.officer(scopeCustody, r.putPackage)))
 	private.Post("/v1/custody/requests/:id/certificate", d.officer(scopeCustody, r.postCertificate))
 	private.Post("/v1/custody/requests/:id/refused", d.officer(scopeCustody, r.postRefused))
 }
@@ -106,8 +107,23 @@ func actorName(name string) string {
 // once keeps a browser's guesses from opening what opens once.
 func (d desk) once(next fiber.Handler) fiber.Handler {
 	return func(f *fiber.Ctx) error {
-		if f.Method() != fiber.MethodGet || f.Get("Sec-Purpose") != "" || f.Get("Purpose") != "" || f.Get("X-Moz") != "" {
-			return d.o.Fail(f, http.StatusServiceUnavailable, "prefetch", "")
+		if f.Get("Sec-Purpose") != "" || f.Get("Purpose") != "" || f.Get("X-Moz") != "" {
+			return d.o.Fail(f, http.StatusForbidden, "prefetch", "it opens once: not for a guess of the browser's")
+		}
+		return next(f)
+	}
+}
+
+// uploadTimeout is what a package may take over a slow line.
+const uploadTimeout = 30 * time.Minute
+
+// slow gives a body more time than the app does. The next request on the connection has the app's again.
+func slow(next fiber.Handler) fiber.Handler {
+	return func(f *fiber.Ctx) error {
+		if conn := f.Context().Conn(); conn != nil {
+			if err := conn.SetReadDeadline(time.Now().Add(uploadTimeout)); err != nil {
+				return fmt.Errorf("waiting for a package: %w", err)
+			}
 		}
 		return next(f)
 	}
@@ -123,10 +139,8 @@ func (d desk) serve(f *fiber.Ctx, c *call, do func(*call) (reply, error)) error 
 	if scheme, text, ok := strings.Cut(f.Get(fiber.HeaderAuthorization), " "); ok && strings.EqualFold(scheme, "bearer") {
 		c.bearer = strings.Clone(text)
 	}
-	c.stream = f.Context().RequestBodyStream()
-	if c.stream == nil {
-		c.stream = bytes.NewReader(f.Body())
-	}
+	defer drain(f)
+	c.stream = bodyOf(f)
 	c.body = func(most int) ([]byte, error) {
 		b, err := io.ReadAll(io.LimitReader(c.stream, int64(most)+1))
 		if err == nil && len(b) > most {
@@ -142,6 +156,48 @@ func (d desk) serve(f *fiber.Ctx, c *call, do func(*call) (reply, error)) error 
 		return d.fail(f, err)
 	}
 	return d.write(f, &out)
+}
+
+// bodyOf is the body, also of an app that streams it.
+func bodyOf(f *fiber.Ctx) io.Reader {
+	if s := f.Context().RequestBodyStream(); s != nil {
+		return s
+	}
+	return bytes.NewReader(f.Body())
+}
+
+// drain reads what a handler left of a streamed body, or ends the connection: fasthttp would take the rest for the next request.
+func drain(f *fiber.Ctx) {
+	s := f.Context().RequestBodyStream()
+	if s == nil {
+		return
+	}
+	if n, err := io.CopyN(io.Discard, s, maxBody); n == maxBody || !errors.Is(err, io.EOF) {
+		f.Context().SetConnectionClose()
+	}
+}
+
+// BoundBodies is for an app that sets StreamRequestBody, before all of its routes: it reads the bodies of requests that are not of this package, at
+// most `most` bytes, so that handlers may call Body, which has no bound there; and it lets none leave a part of a body for the next request.
+func BoundBodies(most int, fail func(c *fiber.Ctx, status int, code, detail string) error) fiber.Handler {
+	return func(f *fiber.Ctx) error {
+		defer drain(f)
+		s := f.Context().RequestBodyStream()
+		if s == nil || strings.HasPrefix(f.Path(), "/v1/custody/") || strings.HasPrefix(f.Path(), "/v1/rights/") {
+			return f.Next()
+		}
+		body, err := io.ReadAll(io.LimitReader(s, int64(most)+1))
+		if err != nil {
+			f.Context().SetConnectionClose()
+			return fail(f, http.StatusBadRequest, "body", "the body is cut short")
+		}
+		if len(body) > most {
+			f.Context().SetConnectionClose()
+			return fail(f, http.StatusRequestEntityTooLarge, "size", "")
+		}
+		f.Request().SetBodyRaw(body)
+		return f.Next()
+	}
 }
 
 func (d desk) fail(f *fiber.Ctx, err error) error {

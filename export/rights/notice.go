@@ -3,12 +3,14 @@ package rights
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/octroi/octroi/consent/state"
 	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/export/rights/proof"
+	"github.com/octroi/octroi/pseudonymize/subject"
 )
 
 // The bounds of one entry: with the rows and leaves of its requests it is one change of state.
@@ -50,6 +52,9 @@ func (r *Requests) tellOf(ctx context.Context, destination string, typ export.En
 	if err != nil || len(waiting) == 0 {
 		return err
 	}
+	if waiting, err = r.stillKnown(ctx, waiting); err != nil || len(waiting) == 0 {
+		return err
+	}
 	oldest := time.UnixMilli(int64(binary.BigEndian.Uint64(waiting[0][len(prefix):])))
 	if r.now().Before(oldest.Add(r.o.Notices)) {
 		return nil
@@ -71,6 +76,31 @@ func (r *Requests) tellOf(ctx context.Context, destination string, typ export.En
 		waiting = waiting[m.finished:]
 	}
 	return nil
+}
+
+// stillKnown drops the notices of requests that were given up: what they said is destroyed.
+func (r *Requests) stillKnown(ctx context.Context, waiting [][]byte) (known [][]byte, err error) {
+	for _, key := range waiting {
+		id, err := idOf(key)
+		if err != nil {
+			return nil, err
+		}
+		q, err := r.request(id)
+		if err != nil {
+			return nil, err
+		}
+		if _, err = r.own(q); err == nil {
+			known = append(known, key)
+			continue
+		}
+		if !errors.Is(err, subject.ErrShredded) {
+			return nil, err
+		}
+		if err := r.o.State.Update(ctx, func(t *state.Txn) error { t.Delete(key); return nil }); err != nil {
+			return nil, err
+		}
+	}
+	return known, nil
 }
 
 // message is one entry in the making.

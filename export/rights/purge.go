@@ -33,6 +33,8 @@ func (r *Requests) purgedBatch(ctx context.Context, id export.BatchID, text stri
 		return fmt.Errorf("%w: current is not the batch's object", ErrReport)
 	case row.Number == 0:
 		return nil // told before
+	case r.exits[row.Destination].Shipper == nil:
+		return fmt.Errorf("%w: %s", export.ErrNoDestination, row.Destination)
 	case r.exits[row.Destination].Shipper.Published() < row.Number:
 		return fmt.Errorf("%w: the entry that replaces the object is not yet published", ErrReport)
 	case report.Verified.After(r.now().Add(clockSkew)) || report.Verified.Before(r.now().Add(-staleReport)):

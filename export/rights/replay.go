@@ -117,7 +117,7 @@ func (r *Requests) replay(ctx context.Context, x suppression, s subject.Subject)
 func (r *Requests) replayWithdrawal(ctx context.Context, x suppression, s subject.Subject) (again bool, err error) {
 	_, err = r.request(x.Request)
 	if err == nil || !errors.Is(err, ErrNoRequest) || !s.Exists() {
-		return false, ignoreNone(err)
+		return false, ignore(err, ErrNoRequest)
 	}
 	_, err = r.o.Ledger.Withdraw(ctx, s, consent.Withdrawal{Purposes: x.Purposes, Method: "replay", Entity: gateway})
 	if err != nil && !errors.Is(err, consent.ErrUnknownPurpose) && !errors.Is(err, consent.ErrBasis) {
@@ -138,8 +138,8 @@ func (r *Requests) resubmission(x suppression, s subject.Subject) *submission {
 	}
 }
 
-func ignoreNone(err error) error {
-	if errors.Is(err, ErrNoRequest) {
+func ignore(err, of error) error {
+	if errors.Is(err, of) {
 		return nil
 	}
 	return err

@@ -198,6 +198,8 @@ func (r *Requests) replace(t *state.Txn, current *export.BatchRow, report *proof
 		return 0, err
 	case row.Number != 0:
 		return 0, fmt.Errorf("%w: the batch was rewritten already", ErrReport)
+	case r.exits[current.Destination].Shipper == nil:
+		return 0, fmt.Errorf("%w: %s", export.ErrNoDestination, current.Destination)
 	case !report.Unchanged && (report.Generation != row.Generation || report.Now != nil && report.Now.Key != row.Key):
 		return 0, fmt.Errorf("%w: %w", ErrReport, export.ErrClaim)
 	}
@@ -209,7 +211,7 @@ func (r *Requests) replace(t *state.Txn, current *export.BatchRow, report *proof
 			return 0, err
 		}
 	}
-	number, err = r.exits[row.Destination].Shipper.Replace(t, id, report.Generation, report.Now)
+	number, err = r.exits[current.Destination].Shipper.Replace(t, id, report.Generation, report.Now)
 	if err != nil {
 		return 0, err
 	}

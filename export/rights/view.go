@@ -37,6 +37,7 @@ var answers = [...]struct {
 	{export.ErrClaim, http.StatusConflict, "claimed_again", ""},
 	{export.ErrPending, http.StatusConflict, "pending", ""},
 	{ErrReport, http.StatusConflict, "report", ""},
+	{export.ErrNoDestination, http.StatusConflict, "destination", ""},
 	{export.ErrNoBatch, http.StatusNotFound, "no_batch", "no such batch"},
 	{subject.ErrTwoPersons, http.StatusUnprocessableEntity, "two_persons", "the identifiers name two different persons"},
 	{subject.ErrIdentifier, http.StatusUnprocessableEntity, "identifier", "an identifier cannot be normalised in its namespace"},

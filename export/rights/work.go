@@ -180,9 +180,9 @@ func (a *assignment) addRewrapped() error {
 		}
 		var b proof.WorkBatch
 		if b, err = a.r.workBatch(id); err == nil {
-			b.Items = []string{}
 			a.list(id, b)
 		}
+		err = ignore(err, ErrNotReady)
 	}
 	return err
 }
@@ -198,7 +198,11 @@ func (r *Requests) workBatch(id export.BatchID) (b proof.WorkBatch, err error) {
 		return b, err
 	}
 	b = proof.WorkBatch{ID: id.String(), Stage: proof.BatchRewrite, Items: []string{}}
-	published := r.exits[current.Destination].Shipper.Published()
+	x, known := r.exits[current.Destination]
+	if !known {
+		return b, ErrNotReady // the destination was taken out of the configuration: it waits until it is back
+	}
+	published := x.Shipper.Published()
 	stated := current.StatedBy()
 	switch {
 	case row.Number != 0 && published < row.Number:

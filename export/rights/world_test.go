@@ -347,8 +347,11 @@ func (w *world) acknowledge(ctx context.Context) error {
 	for _, x := range w.exits {
 		name := x.Destination.Name()
 		h, err := streams.Head(name)
-		if err != nil || h.Number == 0 {
+		if err != nil {
 			return err
+		}
+		if h.Number == 0 {
+			continue
 		}
 		err = export.NewAcks(w.state).Record(ctx, name, export.Ack{Loader: "main", Node: "a", Number: h.Number, SHA256: h.SHA256, At: w.now()})
 		if err != nil {
