@@ -35,7 +35,7 @@ func approveCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "approve REQUEST…", Short: "sign requests, or the retention of the policies, as the data protection officer",
 		Long: `Fetches the job of each request from the gateway, shows it, and signs it with the approval key: the custodian then carries out this job and no
-other. It needs the approval key, which only the data protection officer's machine has, and a token of scope rights:manage.
+other. It needs the approval key, which only the data protection officer's machine has, and a token of the scopes rights:manage and rights:read.
 
 Before each signature it asks for the first 8 characters of the request's id. A script gives them with --yes --confirm.
 
@@ -74,7 +74,7 @@ func (f *approveFlags) add(c *cobra.Command) {
 	fs := c.Flags()
 	fs.SortFlags = false
 	fs.StringVar(&f.url, "url", "", "the gateway's private listener, https://host[:port]")
-	fs.StringVar(&f.token, "token-file", "", "file of an access token of scope rights:manage")
+	fs.StringVar(&f.token, "token-file", "", "file of an access token of the scopes rights:manage and rights:read")
 	fs.StringVar(&f.key, "key", "", "approval.key")
 	fs.StringVar(&f.ca, "ca", "", "PEM file of the listener's certificate authorities, where they are not public")
 	fs.BoolVar(&f.plain, "plain", false, "http:// also to another machine, on a network that nobody else is on")
@@ -123,7 +123,11 @@ func (s *signature) request(ctx context.Context, request string) error {
 	if err != nil {
 		return err
 	}
-	if err := showJob(s.out, j); err != nil {
+	now, err := s.officer.standing(ctx, request)
+	if err != nil {
+		return err
+	}
+	if err := showJob(s.out, j, now); err != nil {
 		return err
 	}
 	if err := s.confirmed("request", request[:8]); err != nil {
@@ -155,8 +159,8 @@ func originWords(o proof.Origin) string {
 	}[o]
 }
 
-// showJob shows what would be signed.
-func showJob(w io.Writer, j *proof.Job) error {
+// showJob shows what would be signed, and where it stands.
+func showJob(w io.Writer, j *proof.Job, now *standing) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	of := "everything"
 	if len(j.Purposes) > 0 {
@@ -171,6 +175,9 @@ func showJob(w io.Writer, j *proof.Job) error {
 		fmt.Fprintf(t, "  at %s\t%d devices, %d persons\n", d.Destination, len(d.Devices), len(d.Persons))
 	}
 	fmt.Fprintf(t, "  reaches\t%d pseudonyms at %d destinations\n", j.Pseudonyms(), len(j.Destinations))
+	if now != nil {
+		fmt.Fprintf(t, "  stands\t%s, due %s (%d days), %d batches known to hold rows\n", now.State, now.Due.UTC().Format(time.DateOnly), now.DaysLeft, now.Batches)
+	}
 	return t.Flush()
 }
 

@@ -81,6 +81,10 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			job.Destinations[0].Persons = make([]string, 100)
 		}
 		g.answer(w, job)
+	case what == "GET rights/requests/"+theRequest && g.lies == "manage":
+		w.WriteHeader(http.StatusForbidden)
+	case what == "GET rights/requests/"+theRequest:
+		w.Write([]byte(`{"id":"` + theRequest + `","state":"pending","due":"2026-12-21T18:00:00Z","days_left":30,"batches":7,"possible":[]}`))
 	case what == "POST rights/requests/"+theRequest+"/approve", what == "POST rights/schedule":
 		g.take(w, r, what)
 	default:
@@ -100,12 +104,12 @@ func (g *gateway) take(w http.ResponseWriter, r *http.Request, what string) {
 	if err != nil {
 		g.t.Error(err)
 	}
-	var sent struct{ Approval string }
+	var sent struct{ Approval, Schedule string }
 	if err := json.NewDecoder(r.Body).Decode(&sent); err != nil {
 		g.t.Error(err)
 	}
 	if strings.HasSuffix(what, "schedule") {
-		s, err := proof.VerifySchedule(sent.Approval, key)
+		s, err := proof.VerifySchedule(sent.Schedule, key)
 		if err != nil || s.Node != "n1" {
 			g.t.Errorf("the schedule: %+v, %v", s, err)
 		}

@@ -62,6 +62,11 @@ Examples:
   $ octroi-custodian sweep --dry-run
   REQUEST                               RIGHT    BY      STAGE    BATCHES
   3f6b2a8e-1c4d-4e5f-8a9b-0c1d2e3f4a5b  erasure  person  rewrite  7
+
+  OBJECT                                                                             ROWS  REQUEST     ERASED  REDUCED
+  warehouse/events/dt=2026-11-21/hour=18/n1-000000000001-000000000811.1.parquet.age  811   3f6b2a8e-…  6       0
+  …
+
   would rewrite 7 batches, read 0 more, purge 0; 84.0 MB to read; 0 batches cannot be swept
 
   $ octroi-custodian sweep

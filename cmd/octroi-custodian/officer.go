@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -104,22 +105,48 @@ func (o *officer) job(ctx context.Context, request string) (*proof.Job, error) {
 	return j, nil
 }
 
+// standing is where a request stands, as the gateway says: no part of what is signed.
+type standing struct {
+	State    string    `json:"state"`
+	Due      time.Time `json:"due"`
+	DaysLeft int       `json:"days_left"`
+	Batches  int       `json:"batches"` // that are known to hold rows
+}
+
+// standing is GET /v1/rights/requests/{id}; nil where the token lacks rights:read.
+func (o *officer) standing(ctx context.Context, request string) (*standing, error) {
+	text, err := o.do(ctx, http.MethodGet, strings.TrimSuffix(requestPath(request, ""), "/"), nil)
+	if errors.Is(err, errToken) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := new(standing)
+	if json.Unmarshal(text, s) != nil || !stateName.MatchString(s.State) {
+		return nil, fmt.Errorf("%w: not a request", sweep.ErrAnswer)
+	}
+	return s, nil
+}
+
+var stateName = regexp.MustCompile(`^[a-z_]{1,40}$`)
+
 // approve is POST /v1/rights/requests/{id}/approve.
 func (o *officer) approve(ctx context.Context, request, approval string) error {
-	return o.post(ctx, requestPath(request, "approve"), approval)
+	return o.post(ctx, requestPath(request, "approve"), map[string]string{"approval": approval})
 }
 
 // schedule is POST /v1/rights/schedule: the retention that is in force from now on.
 func (o *officer) schedule(ctx context.Context, approval string) error {
-	return o.post(ctx, "/v1/rights/schedule", approval)
+	return o.post(ctx, "/v1/rights/schedule", map[string]string{"schedule": approval})
 }
 
 func requestPath(request, what string) string {
 	return "/v1/rights/requests/" + url.PathEscape(request) + "/" + what
 }
 
-func (o *officer) post(ctx context.Context, path, approval string) error {
-	body, err := json.Marshal(map[string]string{"approval": approval})
+func (o *officer) post(ctx context.Context, path string, member map[string]string) error {
+	body, err := json.Marshal(member)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -59,7 +60,8 @@ func sweepCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "sweep", Short: "do once what is pending, then end", Args: noArguments,
 		Long: `Does everything that is pending: reads each batch concerned once, cuts for all requests together, deletes what was replaced, makes access packages
-and signs certificates. With --dry-run it says what it would do, and reads no batch, writes nothing and reports nothing.`,
+and signs certificates. With --dry-run it reads the batches and says, for each request and object, what would be cut; nothing is written, deleted or
+reported.`,
 		Example: "  octroi-custodian sweep --dry-run\n  octroi-custodian sweep",
 		RunE: func(c *cobra.Command, _ []string) error {
 			h, err := open(f.config)
@@ -67,7 +69,7 @@ and signs certificates. With --dry-run it says what it would do, and reads no ba
 				return err
 			}
 			if f.dry {
-				return h.work(func(s *sweep.Sweep) error { return printPlan(c, s, f.machine) })
+				return h.dryRun(c, f)
 			}
 			return h.once(c, f)
 		},
@@ -154,30 +156,62 @@ func printReport(w io.Writer, r *sweep.Report, machine bool) error {
 	return err
 }
 
-func printPlan(c *cobra.Command, s *sweep.Sweep, machine bool) error {
-	p, err := s.DryRun(c.Context())
-	if err != nil {
-		return err
-	}
-	w := c.OutOrStdout()
-	if machine {
-		return json.NewEncoder(w).Encode(p)
-	}
+// dryRun says what a pass would do, request by request and object by object.
+func (h *holder) dryRun(c *cobra.Command, f sweepFlags) error {
+	p := newProgress(os.Stderr, f.quiet)
+	h.options.Progress, h.options.Logger = p.show, p.log()
+	return h.work(func(s *sweep.Sweep) error {
+		var plan planned
+		var err error
+		if plan.Plan, err = s.DryRun(c.Context()); err != nil {
+			return err
+		}
+		err = s.Preview(c.Context(), func(x sweep.Preview) error {
+			plan.Objects = append(plan.Objects, x)
+			return nil
+		})
+		p.end()
+		if err != nil {
+			return err
+		}
+		if f.machine {
+			return json.NewEncoder(c.OutOrStdout()).Encode(plan)
+		}
+		return plan.print(c.OutOrStdout())
+	})
+}
+
+// planned is what a dry run found.
+type planned struct {
+	sweep.Plan
+	Objects []sweep.Preview `json:"objects"`
+}
+
+func (p *planned) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	if len(p.Jobs) > 0 {
-		fmt.Fprintln(t, "REQUEST\tRIGHT\tBY\tSTAGE\tBATCHES\t")
+		fmt.Fprintln(t, "REQUEST\tRIGHT\tBY\tSTAGE\tBATCHES")
 	}
 	for _, j := range p.Jobs {
-		why := ""
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d", j.Request, j.Right, j.Origin, j.Stage, j.Batches)
 		if j.Refused != nil {
-			why = "not obeyed: " + codeWords(j.Refused.Code)
+			fmt.Fprintf(t, "\tnot obeyed: %s", codeWords(j.Refused.Code))
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\n", j.Request, j.Right, j.Origin, j.Stage, j.Batches, why)
+		fmt.Fprintln(t)
 	}
-	if err := t.Flush(); err != nil {
-		return err
+	if len(p.Objects) > 0 {
+		fmt.Fprintln(t, "\nOBJECT\tROWS\tREQUEST\tERASED\tREDUCED")
 	}
-	_, err = fmt.Fprintf(w, "would rewrite %d batches, read %d more, purge %d; %.1f MB to read; %d batches cannot be swept\n",
+	for _, x := range p.Objects {
+		if x.Failed != nil {
+			fmt.Fprintf(t, "%s\t%d\tnot swept: %s\n", cmp.Or(x.Object, "batch "+x.Batch), x.Rows, codeWords(x.Failed.Code))
+			continue
+		}
+		for _, request := range slices.Sorted(maps.Keys(x.Cut)) {
+			fmt.Fprintf(t, "%s\t%d\t%s\t%d\t%d\n", x.Object, x.Rows, request, x.Cut[request].Erased, x.Cut[request].Reduced)
+		}
+	}
+	fmt.Fprintf(t, "\nwould rewrite %d batches, read %d more, purge %d; %.1f MB to read; %d batches cannot be swept\n",
 		p.Rewrite, p.Read, p.Purge, float64(p.Bytes)/1e6, p.Failed)
-	return err
+	return t.Flush()
 }
