@@ -56,10 +56,7 @@ func (l *Ledger) Declare(ctx context.Context, d Declaration) (subject.Subject, e
 		if own.Since, err = l.sinceErasure(t, &d); err != nil {
 			return err
 		}
-		if s, _, err = l.subjects.EnsurePerson(t, d.Persons...); err != nil {
-			return err
-		}
-		if err := l.alive(t, s.Slot()); err != nil {
+		if s, err = l.ensurePerson(t, d.Persons); err != nil {
 			return err
 		}
 		return l.declare(t, s, &own, purposes)

@@ -114,16 +114,22 @@ func (l *Ledger) actor(t *state.Txn, who Who) (subject.Subject, *subject.Credent
 	case who.Device.Exists():
 		return who.Device, nil, l.alive(t, who.Device.Slot())
 	case len(who.Persons) > 0:
-		s, _, err := l.subjects.EnsurePerson(t, who.Persons...)
-		if err == nil {
-			err = l.alive(t, s.Slot())
-		}
+		s, err := l.ensurePerson(t, who.Persons)
 		return s, nil, err
 	case who.Mint:
 		credential, s, err := l.subjects.MintDevice(t)
 		return s, &credential, err
 	}
 	return subject.Subject{}, nil, ErrNoSubject
+}
+
+// ensurePerson finds or creates a person: subject.ErrShredded where its erasure has begun.
+func (l *Ledger) ensurePerson(t *state.Txn, persons []subject.Identifier) (subject.Subject, error) {
+	s, created, err := l.subjects.EnsurePerson(t, persons...)
+	if err == nil && !created {
+		err = l.alive(t, s.Slot())
+	}
+	return s, err
 }
 
 // unerased refuses an import that was given before one of the persons was erased: a back-end's nightly copy must not bring anybody back, nor
