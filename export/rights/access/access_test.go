@@ -420,8 +420,7 @@ func TestContentPolicy(t *testing.T) {
 	page := read(t, zipped, access.PageFile)
 	style := regexp.MustCompile(`(?s)<style>(.*)</style>`).FindStringSubmatch(page)[1]
 	sum := sha256.Sum256([]byte(style))
-	if want := "style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"; !strings.Contains(access.ContentPolicy(), want) ||
-		!strings.Contains(html.UnescapeString(page), access.ContentPolicy()) {
+	if want := "style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"; !strings.Contains(html.UnescapeString(page), want) {
 		t.Errorf("%s is not the policy of the page", want)
 	}
 }

@@ -31,8 +31,8 @@ var layout = sync.OnceValues(func() (*template.Template, error) {
 	return template.New(PageFile).Option("missingkey=error").Parse(pageText)
 })
 
-// ContentPolicy is the page's Content-Security-Policy, which also stands in it: nothing runs, and nothing is fetched.
-func ContentPolicy() string {
+// contentPolicy is the page's Content-Security-Policy, which stands in it: nothing runs, and nothing is fetched.
+func contentPolicy() string {
 	sum := sha256.Sum256([]byte(style))
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'"
 }
@@ -130,7 +130,7 @@ func (b *bundle) writePage(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	p := page{Language: b.language, Policy: ContentPolicy(), Style: template.CSS(style), Files: []download{
+	p := page{Language: b.language, Policy: contentPolicy(), Style: template.CSS(style), Files: []download{
 		b.data.download(DataFile, "application/json"), b.events.download(EventsFile, "text/csv"), b.agreed.download(ConsentsFile, "text/csv"),
 		newDownload(SchemaFile, "application/schema+json", schema),
 	}}
