@@ -19,10 +19,13 @@ import (
 
 // settings are the flags of once and follow.
 type settings struct {
-	from, destination, identity, gatewayKey, into, format string
-	endpoint, region, credentials, ca                     string
-	timeout, poll                                         time.Duration
-	quiet                                                 bool
+	from, destination, identity, gatewayKey string
+	target
+	format                            string
+	endpoint, region, credentials, ca string
+	timeout, poll                     time.Duration
+	acknowledging
+	quiet bool
 }
 
 func (s *settings) flags(c *cobra.Command) {
@@ -32,13 +35,14 @@ func (s *settings) flags(c *cobra.Command) {
 	f.StringVar(&s.destination, "destination", "", "name of the destination, as the gateway's configuration has it")
 	f.StringVar(&s.identity, "identity", "", "file of the destination's age identity (W)")
 	f.StringVar(&s.gatewayKey, "gateway-key", "", "file of the gateway's public signing key (signing.key.pub)")
-	f.StringVar(&s.into, "into", "", "folder to load into; it is created where it is missing")
+	s.target.flags(c)
 	f.StringVar(&s.format, "format", load.Parquet, load.Parquet+" or "+load.NDJSON+"; fixed by a folder's first load")
 	f.StringVar(&s.endpoint, "s3-endpoint", "", "https://host[:port] of the S3 server")
 	f.StringVar(&s.region, "s3-region", "us-east-1", "region of the bucket")
 	f.StringVar(&s.credentials, "s3-credentials", "", "AWS credentials file")
 	f.StringVar(&s.ca, "s3-ca", "", "PEM file of the server's certificate authorities, where they are not public")
 	f.DurationVar(&s.timeout, "s3-timeout", 30*time.Second, "wait for an answer, and between two pieces of one")
+	s.acknowledging.flags(c)
 	f.BoolVar(&s.quiet, "quiet", false, "no progress")
 }
 
@@ -51,7 +55,11 @@ func onceCommand() *cobra.Command {
 			return s.run(c, func(ctx context.Context, l *load.Loader, p *progress) error {
 				done, err := l.Once(ctx)
 				p.end()
-				fmt.Fprintf(c.OutOrStdout(), "loaded %d batches: %d events, %d known before, into %s\n", done.Batches, done.Rows, done.Duplicates, s.into)
+				w := c.OutOrStdout()
+				fmt.Fprintf(w, "loaded %d batches: %d events, %d known before, into %s\n", done.Batches, done.Rows, done.Duplicates, s.target)
+				if done.Removed+done.Reduced+done.Restricted+done.Lifted > 0 {
+					fmt.Fprintf(w, "of what was loaded: %d events removed, %d reduced, %d restricted, %d no longer\n", done.Removed, done.Reduced, done.Restricted, done.Lifted)
+				}
 				return err
 			})
 		},
@@ -97,14 +105,27 @@ func (s *settings) run(c *cobra.Command, work func(context.Context, *load.Loader
 		return err
 	}
 	p := newProgress(os.Stderr, s.quiet)
-	l, err := load.Open(c.Context(), load.Options{
-		Objects: objects, Destination: s.destination, Gateway: gateway, Identities: identities, Dir: s.into, Format: s.format, Poll: s.poll,
-		Log: p.log(), Progress: p.show,
-	})
+	o := load.Options{
+		Objects: objects, Destination: s.destination, Gateway: gateway, Identities: identities, Dir: s.into, Format: s.format, Schema: s.schema,
+		Poll: s.poll, Log: p.log(), Progress: p.show,
+	}
+	if o.Database, err = s.database(); err != nil {
+		return err
+	}
+	acker, err := s.acker(s.destination, s.target, o.Database, o.Log)
 	if err != nil {
 		return err
 	}
+	if acker != nil {
+		o.Applied = acker.Applied
+	}
+	l, err := load.Open(c.Context(), o)
+	if err != nil {
+		return err
+	}
+	stop := acknowledge(c.Context(), acker)
 	err = work(c.Context(), l, p)
+	stop()
 	if c.Context().Err() != nil && errors.Is(err, context.Canceled) {
 		err = errors.New("stopped by a signal; run it again to go on")
 	}
@@ -113,11 +134,14 @@ func (s *settings) run(c *cobra.Command, work func(context.Context, *load.Loader
 
 func (s *settings) complete(c *cobra.Command) error {
 	for _, f := range []struct{ name, value string }{
-		{"from", s.from}, {"destination", s.destination}, {"identity", s.identity}, {"gateway-key", s.gatewayKey}, {"into", s.into},
+		{"from", s.from}, {"destination", s.destination}, {"identity", s.identity}, {"gateway-key", s.gatewayKey},
 	} {
 		if f.value == "" {
 			return usage(c, "--%s is missing", f.name)
 		}
+	}
+	if err := errors.Join(s.target.complete(c), s.acknowledging.complete(c)); err != nil {
+		return err
 	}
 	if s.format != load.Parquet && s.format != load.NDJSON {
 		return usage(c, "--format %q is unknown: give %s or %s", s.format, load.Parquet, load.NDJSON)
@@ -144,25 +168,33 @@ func (s *settings) open(c *cobra.Command) (export.Objects, error) {
 	})
 }
 
-// readIdentities reads a file that only its owner may read.
 func readIdentities(path string) (export.Identities, error) {
-	about, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return export.Identities{}, fmt.Errorf("%s: %w: give the file of the destination's age identity", path, keyfile.ErrMissing)
-	}
+	text, err := readSecret(path, "the destination's age identity")
 	if err != nil {
-		return export.Identities{}, fmt.Errorf("reading identity: %w", err)
-	}
-	if about.Mode().Perm()&0o077 != 0 {
-		return export.Identities{}, fmt.Errorf("%s: %w: chmod 600 it", path, keyfile.ErrPermissions)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return export.Identities{}, fmt.Errorf("reading identity: %w", err)
+		return export.Identities{}, err
 	}
 	ids, err := export.ParseIdentities(text)
 	if err != nil {
 		return export.Identities{}, fmt.Errorf("%s: %w: %w", path, keyfile.ErrMalformed, err)
 	}
 	return ids, nil
+}
+
+// readSecret reads a file that only its owner may read.
+func readSecret(path, what string) ([]byte, error) {
+	about, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w: give the file of %s", path, keyfile.ErrMissing, what)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", what, err)
+	}
+	if about.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%s: %w: chmod 600 it", path, keyfile.ErrPermissions)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", what, err)
+	}
+	return text, nil
 }

@@ -1,4 +1,4 @@
-// Command octroi-load loads a destination's batches into a folder, each event exactly once. See octroi-load --help, which is its manual.
+// Command octroi-load loads a destination's batches into a folder or PostgreSQL, each event exactly once. See octroi-load --help, which is its manual.
 package main
 
 import (
@@ -45,6 +45,8 @@ func exitCode(err error) int {
 		{load.ErrHash, 4},
 		{load.ErrLost, 4},
 		{load.ErrRows, 4},
+		{load.ErrNotice, 4},
+		{load.ErrStatement, 4},
 		{export.ErrSignature, 4},
 		{export.ErrEntry, 4},
 		{export.ErrChain, 4},
@@ -53,6 +55,9 @@ func exitCode(err error) int {
 		{export.ErrSeal, 4},
 		{load.ErrLocked, 5},
 		{load.ErrFolder, 6},
+		{load.ErrChanged, 6},
+		{load.ErrDenied, 6},
+		{load.ErrAckAddress, 6},
 		{export.ErrIdentity, 6},
 		{export.ErrRefused, 6},
 		{keyfile.ErrMissing, 6},
@@ -60,6 +65,7 @@ func exitCode(err error) int {
 		{keyfile.ErrPermissions, 6},
 		{keyfile.ErrMalformed, 6},
 		{export.ErrUnavailable, 3},
+		{load.ErrDatabase, 3},
 	} {
 		if errors.Is(err, c.is) {
 			return c.code
@@ -70,7 +76,7 @@ func exitCode(err error) int {
 
 func command() *cobra.Command {
 	root := &cobra.Command{
-		Use: "octroi-load", Short: "load a destination's batches into a folder, each event exactly once", Long: manual,
+		Use: "octroi-load", Short: "load a destination's batches into a folder or PostgreSQL, each event exactly once", Long: manual,
 		SilenceErrors: true, SilenceUsage: true, Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"time"
 
@@ -12,31 +13,46 @@ import (
 )
 
 func statusCommand() *cobra.Command {
-	var into string
+	var t target
 	c := &cobra.Command{
-		Use: "status", Short: "say how far a folder is loaded, and what stands still", Args: noArguments,
-		Example: "  octroi-load status --into loaded",
+		Use: "status", Short: "say how far a folder or a database is loaded, and what stands still", Args: noArguments,
+		Example: "  octroi-load status --into loaded\n  octroi-load status --into-postgres lake.dsn",
 		RunE: func(c *cobra.Command, _ []string) error {
-			if into == "" {
-				return usage(c, "--into is missing")
+			if err := t.complete(c); err != nil {
+				return err
 			}
-			return printStatus(c, into)
+			s, err := t.status(c)
+			if errors.Is(err, fs.ErrNotExist) {
+				return usage(c, "nothing was loaded into %s", t)
+			}
+			if err != nil {
+				return err
+			}
+			printStatus(c.OutOrStdout(), s)
+			return nil
 		},
 	}
-	c.Flags().StringVar(&into, "into", "", "folder that was loaded into")
+	t.flags(c)
 	return c
 }
 
-func printStatus(c *cobra.Command, into string) error {
-	s, err := load.ReadStatus(into)
-	if errors.Is(err, fs.ErrNotExist) {
-		return usage(c, "nothing was loaded into %s", into)
+func (t *target) status(c *cobra.Command) (load.Status, error) {
+	if t.into != "" {
+		return load.ReadStatus(t.into)
 	}
+	dsn, err := t.database()
 	if err != nil {
-		return err
+		return load.Status{}, err
 	}
-	w := c.OutOrStdout()
-	fmt.Fprintf(w, "destination %s, format %s: %d batches, %d events, %d duplicates\n", s.Destination, s.Format, s.Batches, s.Rows, s.Duplicates)
+	return load.ReadDatabaseStatus(c.Context(), dsn, t.schema)
+}
+
+func printStatus(w io.Writer, s load.Status) {
+	fmt.Fprintf(w, "destination %s, format %s: %d batches, %d events, %d duplicates", s.Destination, s.Format, s.Batches, s.Rows, s.Duplicates)
+	if s.Restricted > 0 {
+		fmt.Fprintf(w, ", %d restricted", s.Restricted)
+	}
+	fmt.Fprintln(w)
 	for _, n := range s.Nodes {
 		if n.Number == 0 {
 			fmt.Fprintf(w, "node %s: nothing applied\n", n.Node)
@@ -47,5 +63,4 @@ func printStatus(c *cobra.Command, into string) error {
 			fmt.Fprintf(w, "  stands still since %s: %s\n", n.Since.Format(time.RFC3339), n.Failure)
 		}
 	}
-	return nil
 }

@@ -38,7 +38,7 @@ func TestOthersOpenWhatWasShipped(t *testing.T) {
 					openWithDebian(t, identity, object, parquet)
 				}
 			}
-			same(t, opened, load(t, data, identity))
+			same(t, opened, loadFolder(t, data, identity))
 		})
 	}
 }
@@ -179,8 +179,8 @@ func post(t *testing.T, browser *http.Client, url, path string, want int, body a
 	}
 }
 
-// load runs octroi-load on what was shipped.
-func load(t *testing.T, data, identity string) (rows []map[string]any) {
+// loadFolder runs octroi-load on what was shipped.
+func loadFolder(t *testing.T, data, identity string) (rows []map[string]any) {
 	into := filepath.Join(t.TempDir(), "loaded")
 	command(t, binary(t, "octroi-load"), "once", "--from", filepath.Join(data, "objects"), "--destination", "warehouse", "--identity", identity,
 		"--gateway-key", filepath.Join(data, "warehouse", "warehouse", "signing.key.pub"), "--into", into, "--format", "ndjson")

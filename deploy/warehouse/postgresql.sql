@@ -1,32 +1,24 @@
--- A table for what octroi-load writes with --format ndjson.
-CREATE TABLE IF NOT EXISTS events (
-    event_id    text        NOT NULL,
-    time        timestamptz NOT NULL,
-    received_at timestamptz NOT NULL,
-    device      text,
-    person      text,
-    type        text        NOT NULL,
-    channel     text        NOT NULL,
-    stage       text        NOT NULL,
-    site        text        NOT NULL,
-    grants      jsonb       NOT NULL,
-    policy      text        NOT NULL,
-    campaign    text,
-    source      text,
-    medium      text,
-    value_minor bigint,
-    currency    text,
-    properties  jsonb       NOT NULL,
-    PRIMARY KEY (site, event_id)
-);
+-- Queries over the schema that octroi-load fills with --into-postgres: psql -f postgresql.sql
+SET search_path = octroi;
 
--- One file: each line is a document. The two quote characters cannot occur in JSON text, so that COPY changes nothing in a line.
--- A file loaded twice changes nothing.
-CREATE TEMP TABLE line (document jsonb);
-\copy line FROM 'batch.ndjson' WITH (FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02')
-INSERT INTO events
-SELECT (jsonb_populate_record(NULL::events, document)).* FROM line
-ON CONFLICT DO NOTHING;
+-- For those who write reports. Nobody gets a right on the table restricted.
+--   GRANT USAGE ON SCHEMA octroi TO analysts;
+--   GRANT SELECT ON octroi.events TO analysts;
 
--- Events that may be used for one purpose.
-SELECT type, count(*) FROM events WHERE grants @> '[{"purpose": "audience"}]' GROUP BY type;
+-- Events that may be used for one purpose. Begin every report with this: the grant is part of the question.
+SELECT type, count(*) FROM events WHERE grants @> '[{"purpose": "audience"}]' GROUP BY type ORDER BY type;
+
+-- Revenue by month, in minor units: integers, so that no cent is lost.
+SELECT date_trunc('month', time) AS month, currency, sum(value_minor) AS minor, count(*) AS purchases
+FROM events WHERE grants @> '[{"purpose": "audience"}]' AND value_minor IS NOT NULL GROUP BY month, currency ORDER BY month, currency;
+
+-- A property.
+SELECT properties ->> 'url' AS url, count(*) AS views FROM events WHERE grants @> '[{"purpose": "audience"}]' GROUP BY url ORDER BY views DESC LIMIT 20;
+
+-- What you derive from events must follow when they change: take these batches again (changed_at moves with every entry about a batch).
+SELECT batch, rows, restricted FROM batches WHERE changed_at > now() - interval '1 day' ORDER BY changed_at;
+
+-- How far each gateway's stream is applied, and why one stands still.
+SELECT node, number, applied_at, failure FROM positions ORDER BY node;
+
+-- With many reports, an index for purposes pays: CREATE INDEX ON octroi.events USING gin (grants jsonb_path_ops);

@@ -60,6 +60,15 @@ func newDatabase(dsn, schema string) (*database, error) {
 	return &database{config: config, schema: schema}, nil
 }
 
+// DatabaseName is the name of the database that a connection string names.
+func DatabaseName(dsn string) (string, error) {
+	d, err := newDatabase(dsn, DefaultSchema)
+	if err != nil {
+		return "", err
+	}
+	return d.config.Database, nil
+}
+
 // ready connects where there is no connection: every use begins with it.
 func (d *database) ready(ctx context.Context) error {
 	if d.conn != nil && !d.conn.IsClosed() {
@@ -79,12 +88,11 @@ func (d *database) ready(ctx context.Context) error {
 
 // prepare takes the lock, brings the schema to this version, and makes what a session has of its own.
 func (d *database) prepare(ctx context.Context) error {
-	var locked bool
-	err := d.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(hashtextextended($1, 0))`, "octroi-load:"+d.schema).Scan(&locked)
+	locked, err := d.lock(ctx)
 	switch {
 	case err != nil:
 		return databaseError("locking", err)
-	case !locked && d.again: // the server may not yet know that the connection before is broken
+	case !locked && d.again: // a server that has not yet seen the end of the connection before
 		return fmt.Errorf("%w: schema %s is locked, by the connection before or by another octroi-load", ErrDatabase, d.schema)
 	case !locked:
 		return fmt.Errorf("schema %s: %w: wait for it or stop it", d.schema, ErrLocked)
@@ -95,6 +103,21 @@ func (d *database) prepare(ctx context.Context) error {
 	// What comes by COPY; it is emptied with every transaction.
 	_, err = d.conn.Exec(ctx, `CREATE TEMPORARY TABLE incoming (LIKE events) ON COMMIT DELETE ROWS`)
 	return databaseError("preparing the session", err)
+}
+
+// lockPatience is how long a lock is tried for: a server needs a moment to see that the process before was killed.
+const lockPatience = 3 * time.Second
+
+func (d *database) lock(ctx context.Context) (locked bool, err error) {
+	for began := time.Now(); ; {
+		err = d.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(hashtextextended($1, 0))`, "octroi-load:"+d.schema).Scan(&locked)
+		if err != nil || locked || time.Since(began) > lockPatience {
+			return locked, err
+		}
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return false, err
+		}
+	}
 }
 
 // migrate creates the schema where it is missing, and brings it to the newest version.
@@ -142,6 +165,9 @@ func (d *database) close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
+	if !d.conn.IsClosed() { // the server ends a session in its own time
+		_, _ = d.conn.Exec(ctx, `SELECT pg_advisory_unlock_all()`)
+	}
 	return d.conn.Close(ctx)
 }
 

@@ -221,6 +221,11 @@ func TestNoticeGone(t *testing.T) {
 	s.remove(t, gone)
 	s.remove(t, s.g.Replace(s.one, s.theirs))
 	want := lines(s.theirs, s.more[1:])
+	late.Applied = func(_ string, number uint64, _ string) {
+		if number == 4 { // it acknowledges what is so
+			holds(t, late.Dir, want, nil)
+		}
+	}
 	if _, err := once(t, late); err != nil {
 		t.Fatal(err)
 	}

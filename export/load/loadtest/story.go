@@ -60,7 +60,7 @@ func (s *Story) Step(r *rapid.T) {
 	case "restrict":
 		s.restrict(node, device, person)
 	case "lift":
-		s.lift(node, device, person)
+		s.lift(r)
 	case "expire": // for retention: no notice
 		b := rapid.SampledFrom(s.batches).Draw(r, "batch")
 		b.cuts = append(b.cuts, Notice(device, person, s.purposes(r), b.id))
@@ -175,16 +175,22 @@ func (s *Story) restrict(node string, device, person *[16]byte) {
 	s.G.Notify(node, export.RestrictEntry, Notice(device, person, nil, ids(all)...))
 }
 
-func (s *Story) lift(node string, device, person *[16]byte) {
-	who := *either(device, person)
-	all := s.about(node, device, person)
-	if len(all) == 0 {
+// lift ends a restriction, if there is one.
+func (s *Story) lift(r *rapid.T) {
+	i := slices.IndexFunc(s.batches, func(b *told) bool { return len(b.restricted) > 0 })
+	if i < 0 {
 		return
 	}
+	who := rapid.SampledFrom(s.batches[i].restricted).Draw(r, "lifted")
+	device, person := &who, (*[16]byte)(nil)
+	if who[0] == 'p' {
+		device, person = nil, &who
+	}
+	all := s.about(s.batches[i].node, device, person)
 	for _, b := range all {
 		b.restricted = slices.DeleteFunc(b.restricted, func(p [16]byte) bool { return p == who })
 	}
-	s.G.Notify(node, export.LiftEntry, Notice(device, person, nil, ids(all)...))
+	s.G.Notify(s.batches[i].node, export.LiftEntry, Notice(device, person, nil, ids(all)...))
 }
 
 func either(device, person *[16]byte) *[16]byte {
