@@ -24,7 +24,8 @@ import (
 const (
 	demoPublic     = "127.0.0.1:8080"
 	demoPrivate    = "127.0.0.1:8081"
-	demoInterval   = "5s" // at which batches are sealed
+	demoInterval   = "5s" // at which batches are sealed, and destinations told of erasures
+	demoDailyCap   = 10_000
 	demoRefresh    = 2 * time.Second
 	demoStopWithin = 90 * time.Second // flush included
 )
@@ -37,12 +38,14 @@ var demoDestinations = []string{"warehouse", "accounting"}
 type demo struct {
 	dir      string
 	loader   string  // path of octroi-load
+	keeper   string  // path of octroi-custodian
 	visitors float64 // a second; 0: no simulated shop
 	public   string  // listen addresses
 	private  string
 	out      io.Writer
 	gateway  *child
 	shop     *child
+	keeping  *child // the custodian
 	loaders  []*child
 	shopLine atomic.Pointer[shopCount]
 	counted  map[string]int // rows of each loaded file
@@ -56,8 +59,8 @@ func newDemoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "run everything on this machine, with a simulated shop",
-		Long: `Runs the gateway, a simulated shop that sends consents, refusals, events and withdrawals, and octroi-load for two
-destinations, as separate processes with a folder each, on loopback only. It needs no server, account or configuration, prints a
+		Long: `Runs the gateway, a simulated shop that sends consents, refusals, events, withdrawals and requests for access and erasure,
+octroi-load for two destinations, and octroi-custodian, as separate processes with a folder each, on loopback only. It needs no server, account or configuration, prints a
 table while it runs, and keeps its state: run it again and it goes on. Ctrl-C stops it and ships what is spooled.
 
 What one machine and one user cannot show: that the holders of the secrets are different people. Here you are all of them.`,
@@ -76,6 +79,7 @@ What one machine and one user cannot show: that the holders of the secrets are d
 	f := cmd.Flags()
 	f.StringVar(&d.dir, "dir", "octroi-data", "folder that keeps everything")
 	f.StringVar(&d.loader, "octroi-load", "", "the octroi-load program (default: beside this one)")
+	f.StringVar(&d.keeper, "octroi-custodian", "", "the octroi-custodian program (default: beside this one)")
 	f.Float64Var(&d.visitors, "visitors", 2, "simulated visitors a second; 0: none")
 	// For tests: the README and everybody's scripts name the addresses above.
 	f.StringVar(&d.public, "public", demoPublic, "")
@@ -114,15 +118,10 @@ func (d *demo) run(ctx context.Context) error {
 
 // prepare creates the installation on the first run, and the tokens of this run.
 func (d *demo) prepare() error {
-	if d.loader == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return fmt.Errorf("finding this program: %w", err)
+	for name, program := range map[string]*string{"octroi-load": &d.loader, "octroi-custodian": &d.keeper} {
+		if err := findProgram(name, program); err != nil {
+			return err
 		}
-		d.loader = filepath.Join(filepath.Dir(self), "octroi-load")
-	}
-	if _, err := os.Stat(d.loader); err != nil {
-		return fmt.Errorf("no octroi-load at %s: run `make build`, or name it with --octroi-load", d.loader)
 	}
 	for _, address := range []string{d.public, d.private} {
 		l, err := net.Listen("tcp", address)
@@ -138,7 +137,7 @@ func (d *demo) prepare() error {
 			dir: d.dir, class: "X25519", site: "shop", key: "demo", origins: []string{"http://" + d.public, "http://localhost:8080"},
 			public: d.public, private: d.private,
 			jurisdiction: "FR", controller: "Octroi demo shop", email: "dpo@boutique.example", destinations: demoDestinations, objects: "../objects",
-			interval: demoInterval,
+			interval: demoInterval, notices: demoInterval, segmentAge: demoInterval, dailyCap: demoDailyCap,
 		}
 		if err := p.create(); err != nil {
 			return err
@@ -147,19 +146,41 @@ func (d *demo) prepare() error {
 	return d.mint()
 }
 
-// mint writes the tokens of the demo: one for the tills, one to read figures with.
+// findProgram looks for a program that was not named beside this one.
+func findProgram(name string, path *string) error {
+	if *path == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("finding this program: %w", err)
+		}
+		*path = filepath.Join(filepath.Dir(self), name)
+	}
+	if _, err := os.Stat(*path); err != nil {
+		return fmt.Errorf("no %[1]s at %[2]s: run `make build`, or name it with --%[1]s", name, *path)
+	}
+	return nil
+}
+
+// mint writes the tokens of the demo, each to its holder: the tills, who reads figures, the officer, the custodian, the loaders.
 func (d *demo) mint() error {
 	k, err := ReadKeys(d.path(gatewayDir, "keys"))
 	if err != nil {
 		return err
 	}
-	for _, t := range []struct {
+	type grant struct {
 		file   string
 		claims collector.TokenClaims
-	}{
+	}
+	tokens := []grant{
 		{d.path(gatewayDir, "till.token"), collector.TokenClaims{Subject: "demo-till", Scopes: []string{"events:write"}, Sites: []string{"shop"}, Declare: []string{"service"}}},
-		{d.path(gatewayDir, "admin.token"), collector.TokenClaims{Subject: "demo", Scopes: []string{"admin", "rights:read", "stream:warehouse", "stream:accounting"}}},
-	} {
+		{d.path(gatewayDir, "admin.token"), collector.TokenClaims{Subject: "demo", Scopes: []string{"admin", "rights:read", "backup", "stream:warehouse", "stream:accounting"}}},
+		{d.path(dpoDir, "officer.token"), collector.TokenClaims{Subject: "demo-officer", Scopes: []string{"rights:manage", "rights:read"}}},
+		{d.path(custodianDir, "custody.token"), collector.TokenClaims{Subject: "demo-custodian", Scopes: []string{"custody"}}},
+	}
+	for _, name := range demoDestinations {
+		tokens = append(tokens, grant{d.path(warehouseDir, name, "load.token"), collector.TokenClaims{Subject: "demo-" + name, Scopes: []string{"stream:" + name}}})
+	}
+	for _, t := range tokens {
 		t.claims.Expires = time.Now().Add(30 * 24 * time.Hour)
 		token, err := mintToken(k.Token, "n1", t.claims)
 		if err != nil {
@@ -186,8 +207,14 @@ func (d *demo) start(ctx context.Context) (err error) {
 	if err := d.awaitReady(ctx); err != nil {
 		return err
 	}
+	d.keeping, err = startChild(d.path(custodianDir, "custodian.log"), nil, d.keeper, "run", "--config", d.path(custodianDir, "custodian.yaml"))
+	if err != nil {
+		return err
+	}
 	for _, name := range demoDestinations {
-		l, err := startChild(d.path(warehouseDir, name, "load.log"), nil, d.loader, append([]string{"follow"}, d.loadArgs(name)...)...)
+		l, err := startChild(d.path(warehouseDir, name, "load.log"), nil, d.loader, append([]string{
+			"follow", "--ack-url", "http://" + d.private, "--ack-token-file", d.path(warehouseDir, name, "load.token"),
+		}, d.loadArgs(name)...)...)
 		if err != nil {
 			return err
 		}
@@ -246,7 +273,7 @@ func (d *demo) watch(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-check.C:
-			for _, c := range append([]*child{d.gateway, d.shop}, d.loaders...) {
+			for _, c := range append([]*child{d.gateway, d.shop, d.keeping}, d.loaders...) {
 				if c.hasEnded() {
 					return fmt.Errorf("%s has ended: its last words are in %s", c.name, c.log.Name())
 				}
@@ -257,9 +284,9 @@ func (d *demo) watch(ctx context.Context) error {
 	}
 }
 
-// stop ends the processes in the order of the data: the shop, the gateway with its flush, then a last load of what it shipped.
+// stop ends the processes in the order of the data: the shop, the custodian, the gateway with its flush, then a last load of what it shipped.
 func (d *demo) stop() error {
-	errs := []error{d.shop.stop(demoStopWithin), d.gateway.stop(demoStopWithin)}
+	errs := []error{d.shop.stop(demoStopWithin), d.keeping.stop(demoStopWithin), d.gateway.stop(demoStopWithin)}
 	for _, l := range d.loaders {
 		errs = append(errs, l.stop(demoStopWithin))
 	}

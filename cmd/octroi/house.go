@@ -9,14 +9,17 @@ import (
 // whose grants were checked before it may still be on its way into the spool. One that is later than that is refused (503) and sent again.
 const (
 	houseInterval    = 2 * time.Second
+	keptInterval     = time.Hour
 	revocationMemory = time.Minute
 )
 
-// keepHouse releases what every destination has sealed, and forgets revocations that no spooled event can be older than.
+// keepHouse releases what every destination has sealed, and forgets revocations that no spooled event can be older than, and proofs of consent
+// whose time is over (consent.md C12).
 func (g *gateway) keepHouse(ctx context.Context) error {
 	tick := time.NewTicker(houseInterval)
 	defer tick.Stop()
 	var horizon sequenceClock
+	var looked time.Time // for proofs
 	for {
 		select {
 		case <-ctx.Done():
@@ -28,6 +31,13 @@ func (g *gateway) keepHouse(ctx context.Context) error {
 			horizon.note(now, g.ledger.Sequence())
 			if err := g.forget(ctx, horizon.before(now.Add(-revocationMemory))); err != nil {
 				g.log.Error("forgetting revocations", "error", err)
+			}
+			if now.Sub(looked) < keptInterval {
+				continue
+			}
+			looked = now
+			if _, err := g.ledger.ForgetKept(ctx, now); err != nil {
+				g.log.Error("forgetting proofs of consent", "error", err)
 			}
 		}
 	}

@@ -40,6 +40,9 @@ type initPlan struct {
 	destinations []string
 	objects      string // folder of the directory store
 	interval     string
+	notices      string // at which destinations are told of erasures; empty: 24h
+	segmentAge   string // of the spool; empty: its default
+	dailyCap     int    // of the custodian; 0: 100
 	public       string // listen addresses; empty: 127.0.0.1:8080 and :8081
 	private      string
 }
@@ -292,9 +295,12 @@ state: state
 slots: slots/subjects.slots # keys of the subjects: keep it out of the backups of state
 policies: policies
 spool:
-  dir: spool
+  dir: spool{{if .SegmentAge}}
+  segment_age: {{.SegmentAge}}{{end}}
 outbox:
   dir: outbox
+rights:
+  notices: {{.Notices}} # destinations are told of erasures and withdrawals this often
 objects:
   directory: {{.Objects}}
   # Or S3, with versioning on:
@@ -328,6 +334,7 @@ func (p *initPlan) writeConfig(path string, destinations []DestinationConfig) er
 	err := configTemplate.Execute(&b, map[string]any{
 		"Controller": p.controller, "Email": p.email, "Objects": p.objects, "Key": p.key, "Site": p.site, "Origins": p.origins,
 		"Jurisdiction": p.jurisdiction, "Destinations": destinations, "Interval": p.interval,
+		"Notices": cmp.Or(p.notices, "24h"), "SegmentAge": p.segmentAge,
 		"Public": cmp.Or(p.public, demoPublic), "Private": cmp.Or(p.private, demoPrivate),
 	})
 	if err != nil {

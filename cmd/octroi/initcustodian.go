@@ -35,7 +35,7 @@ destinations: # batches are rewritten to these recipients and to no others{{rang
       destination: {{.Recipients.Destination}}
       custodian: {{.Recipients.Custodian}}
       recovery: {{.Recipients.Recovery}}{{end}}
-daily_cap: 100 # requests a day that no data protection officer has approved
+daily_cap: {{.DailyCap}} # requests a day that no data protection officer has approved
 poll: 5s
 `))
 
@@ -51,6 +51,7 @@ func (p *initPlan) writeCustodian(destinations []DestinationConfig) error {
 	var b bytes.Buffer
 	err := custodianTemplate.Execute(&b, map[string]any{
 		"Private": cmp.Or(p.private, demoPrivate), "Objects": objects, "Destinations": destinations,
+		"DailyCap": cmp.Or(p.dailyCap, 100),
 	})
 	if err != nil {
 		return err

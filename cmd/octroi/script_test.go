@@ -37,7 +37,8 @@ func testMain(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	out, err := exec.Command("go", "build", "-o", dir, "github.com/octroi/octroi/cmd/octroi", "github.com/octroi/octroi/cmd/octroi-load").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", dir, "github.com/octroi/octroi/cmd/octroi", "github.com/octroi/octroi/cmd/octroi-load",
+		"github.com/octroi/octroi/cmd/octroi-custodian").CombinedOutput()
 	if err != nil {
 		panic(fmt.Sprintf("building the programs: %v\n%s", err, out))
 	}

@@ -107,9 +107,9 @@ func (s *shop) visit(ctx context.Context) {
 	}
 	switch p := rand.Float64(); {
 	case p < 0.04:
-		s.post(ctx, browser, "/v1/me/requests", map[string]any{"k": s.key, "right": "access"})
+		s.post(ctx, browser, "/v1/me/requests?k="+s.key, map[string]any{"right": "access"})
 	case p < 0.08:
-		s.post(ctx, browser, "/v1/me/requests", map[string]any{"k": s.key, "right": "erasure"})
+		s.post(ctx, browser, "/v1/me/requests?k="+s.key, map[string]any{"right": "erasure"})
 		s.browse(ctx, browser) // refused: the cookie is gone, and so is who it was
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/octroi/octroi/export/rights"
 )
 
 // status reads the gateway's figures from its private listener.
@@ -55,12 +57,33 @@ func (d *demo) table() {
 		for _, x := range s.Destinations {
 			fmt.Fprintf(t, "shipped to %s\t%d batches with %d rows this run%s\n", x.Name, x.Batches, x.Rows, x.trouble())
 		}
+		for _, line := range requests(s.Rights) {
+			fmt.Fprintf(t, "requests\t%s\n", line)
+		}
 	}
 	for _, name := range demoDestinations {
 		objects, size := count(d.path("objects", name, "events"))
 		fmt.Fprintf(t, "%s\t%d objects (%d KiB, encrypted), %d rows loaded\n", name, objects, size/1024, d.rows(name))
 	}
 	_ = t.Flush()
+}
+
+// requests are the requests of data subjects by right, origin and state, with the first date on which one is due.
+func requests(f rights.Figures) (lines []string) {
+	for _, x := range f.Open {
+		state := string(x.State)
+		if x.Step != "" {
+			state += ", " + x.Step
+		}
+		lines = append(lines, fmt.Sprintf("%d %s by %s: %s, due from %s", x.Count, x.Right, x.Origin, state, x.Due.Local().Format(time.DateOnly)))
+	}
+	if f.Overdue+f.Refused+f.Failed+f.Stuck > 0 {
+		lines = append(lines, fmt.Sprintf("to be looked at: %d overdue, %d refused by the custodian, %d batches failed, %d stuck", f.Overdue, f.Refused, f.Failed, f.Stuck))
+	}
+	if len(lines) == 0 {
+		return []string{"none is open"}
+	}
+	return lines
 }
 
 // rows counts the lines of what was loaded. A loaded file never changes, so each is read once.
