@@ -206,6 +206,9 @@ func (s *Sweep) recipients(destination string, b *export.Batch) (export.Recipien
 
 // reasonOf sorts what stopped a batch.
 func reasonOf(err error) Reason {
+	if err == nil {
+		return Reason{}
+	}
 	var known Reason
 	if errors.As(err, &known) {
 		return known

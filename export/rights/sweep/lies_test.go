@@ -252,10 +252,7 @@ func TestLies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			why := g.refused[l.asked.item.Job.Request]
-			for _, f := range g.failed[l.one.id] {
-				why = append(why, f)
-			}
+			why := slices.Concat(g.refused[l.asked.item.Job.Request], g.failed[l.one.id])
 			if code := x.refused + x.failed; !x.quiet && (len(why) != 1 || why[0].Code != code) {
 				t.Errorf("the gateway is told %v, want %s", why, code)
 			}

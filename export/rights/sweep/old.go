@@ -33,23 +33,21 @@ func (p *pass) old(ctx context.Context, work *proof.Work) error {
 	return nil
 }
 
-// remove deletes every version of one object, unless err says why not. What fails is logged; the error is fatal.
+// remove deletes every version of one object, unless err says why not. What fails is logged once; the error is fatal.
 func (p *pass) remove(ctx context.Context, key string, err error, done func(*Report)) error {
-	if err == nil && !p.first("remove "+key) {
-		return nil
-	}
 	n := 0
-	if err == nil {
+	if err == nil && p.first("remove "+key) {
 		n, err = p.removeAll(ctx, key)
 	}
-	switch {
+	switch why := reasonOf(err); {
 	case err == nil && n > 0:
 		p.count(done)
 	case err == nil:
 	case fatal(ctx, err):
 		return err
-	case p.first("remove " + err.Error()):
-		p.s.o.Logger.Warn("an object that is over could not be deleted", "reason", reasonOf(err).Error())
+	case !p.knows("remove "+why.Detail, why):
+		p.tell("remove "+why.Detail, why)
+		p.s.o.Logger.Warn("an object that is over could not be deleted", "code", why.Code, "detail", why.Detail)
 	}
 	return nil
 }

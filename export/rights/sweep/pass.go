@@ -136,21 +136,36 @@ func (p *pass) refuse(ctx context.Context, request string, why Reason) error {
 	if p.first("refuse " + request + " " + why.Code) {
 		p.report.Refused[why.Code]++
 	}
-	told := p.s.told[request] == why.Code
-	p.s.told[request] = why.Code
 	p.mu.Unlock()
-	if told {
+	if p.knows(request, why) {
 		return nil
 	}
 	if why.Code == RefusedCap {
-		p.s.o.Logger.Error("ALARM: the daily cap of jobs without an approval is reached", "cap", p.s.o.DailyCap, "request", request)
+		p.s.o.Logger.Error("the daily cap of jobs without an approval is reached", "alarm", true, "cap", p.s.o.DailyCap, "request", request)
 	} else {
 		p.s.o.Logger.Warn("a job is not obeyed", "request", request, "code", why.Code, "detail", why.Detail)
 	}
 	if err := p.s.o.Gateway.Refused(ctx, request, why); err != nil && !errors.Is(err, ErrRejected) {
 		return fmt.Errorf("reporting a refusal: %w", err)
 	}
+	p.tell(request, why)
 	return nil
+}
+
+// knows says whether the gateway was told this of a request or a batch.
+func (p *pass) knows(what string, why Reason) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.s.told[what] == why.Code
+}
+
+// tell remembers what the gateway was told; nothing is wrong any more where the code is empty.
+func (p *pass) tell(what string, why Reason) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.s.told[what] = why.Code; why.Code == "" {
+		delete(p.s.told, what)
+	}
 }
 
 // errand is one batch and what is wanted of it.
@@ -232,9 +247,9 @@ func (p *pass) errand(ctx context.Context, e errand) error {
 	err := p.carry(ctx, e)
 	switch {
 	case err == nil:
+		p.tell(e.batch.ID, Reason{})
 		p.mu.Lock()
 		p.silent = 0
-		delete(p.s.told, e.batch.ID)
 		p.mu.Unlock()
 	case fatal(ctx, err):
 		return err
@@ -268,14 +283,14 @@ func (p *pass) fail(ctx context.Context, batch string, err error) error {
 	if errors.Is(err, export.ErrUnavailable) {
 		p.silent++
 	}
-	silent, told := p.silent, p.s.told[batch] == why.Code
-	p.s.told[batch] = why.Code
+	silent := p.silent
 	p.mu.Unlock()
-	if !told {
+	if !p.knows(batch, why) {
 		p.s.o.Logger.Error("a batch could not be swept", "batch", batch, "code", why.Code, "detail", why.Detail)
 		if err := p.s.o.Gateway.Failed(ctx, batch, why); err != nil && !errors.Is(err, ErrRejected) {
 			return fmt.Errorf("reporting a failure: %w", err)
 		}
+		p.tell(batch, why)
 	}
 	if silent >= patience {
 		return fmt.Errorf("%d batches in a row: %w", silent, export.ErrUnavailable)

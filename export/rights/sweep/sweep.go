@@ -92,7 +92,7 @@ type Sweep struct {
 	memory *memory
 
 	pass sync.Mutex        // held during a pass
-	told map[string]string // request or batch → last refusal that was reported; guarded by pass
+	told map[string]string // request or batch → the code that the gateway was last told; guarded by the mu of the pass
 }
 
 // Open opens the state folder: ErrInUse while another process has it.
