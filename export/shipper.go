@@ -323,7 +323,7 @@ type ShipperStats struct {
 	Dropped           uint64 // events of this destination whose purposes were all revoked at the seal
 	Shredded          uint64 // spooled events whose subject was destroyed: they open to nobody
 	Regated           uint64 // batches drafted again, because a subject in it revoked between regate and intent
-	Collisions        uint64 // objects that another content had the key of: the batch went to its next generation
+	Collisions        uint64 // objects that another content had the key of: they went to their next generation
 	Failures          uint64 // attempts that failed and are tried again
 	Alarms            uint64 // failures that an operator must act on
 	Waiting           int    // objects in the outbox
