@@ -1,7 +1,6 @@
 package export
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"encoding/hex"
 	"errors"
@@ -309,7 +308,6 @@ func TestCutOfAnyRows(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		rows := rapid.SliceOfN(rapid.Custom(cutRow), 1, 8).Draw(r, "rows")
 		cut := anyCut(r, g.rules())
-		var others, cutOthers []pseudonymize.Row
 		for i := range rows {
 			before, row := cloneRow(&rows[i]), cloneRow(&rows[i])
 			keep, changed := cut.Row(&row)
@@ -324,12 +322,9 @@ func TestCutOfAnyRows(t *testing.T) {
 				r.Fatal("a row of whom it names is left")
 			}
 			over := slices.ContainsFunc(before.Grants, func(rg pseudonymize.RowGrant) bool { return before.ReceivedAt.Before(cut.Expired[rg.Purpose]) })
-			if !named && !over && len(before.Grants) > 0 {
-				others, cutOthers = append(others, before), append(cutOthers, row)
+			if changed && !named && !over && len(before.Grants) > 0 {
+				r.Fatalf("another's row %+v\nbecame %+v", before, row)
 			}
-		}
-		if !bytes.Equal(encoded(t, others), encoded(t, cutOthers)) {
-			r.Fatal("others' rows differ")
 		}
 		once := cutRows(rows, cut)
 		if twice := cutRows(once, cut); !reflect.DeepEqual(once, twice) {
