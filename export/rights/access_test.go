@@ -19,6 +19,7 @@ import (
 
 // A person asks, the custodian makes the package of what was shipped and of what was still spooled, the browser opens it once.
 func TestAccess(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	d := openDoor(t, w)
 	c, s := w.mint(t)
@@ -105,6 +106,7 @@ func reportOf(id string, object []byte, at time.Time) proof.Collected {
 
 // A package that is not what its report says, or nobody asked for, leaves everything as it was.
 func TestForgedPackage(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	d := openDoor(t, w)
 	id, object := w.collected(t)
@@ -150,6 +152,7 @@ func TestForgedPackage(t *testing.T) {
 
 // Packages are sealed: whoever has the folder, without the slot file, reads nothing; a changed byte is found, before anything is taken for opened.
 func TestPackageIsSealed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	id, object := w.collected(t)
 	object = largePackage(t, object)
@@ -221,6 +224,7 @@ func largePackage(t *testing.T, object []byte) []byte {
 
 // What nobody opens ends after its time, and what a broken transfer left as well.
 func TestPackageEnds(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	id, object := w.collected(t)
 	text, err := proof.SignCollected(reportOf(id, object, w.now()), custodianKey)
@@ -250,6 +254,7 @@ func TestPackageEnds(t *testing.T) {
 
 // An erasure goes before an access of the same person that has no package yet.
 func TestErasureEndsAccess(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	_, s := w.mint(t)
 	w.pages(t, s, 1, "a")

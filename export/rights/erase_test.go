@@ -100,6 +100,7 @@ func ids(rows []pseudonymize.Row) map[[16]byte]pseudonymize.Row {
 // Erasure of everything, from the cookie to the certificate: the subject's rows are in no object, other rows have equal values, the certificate
 // verifies, and nothing that the gateway has leads to the subject.
 func TestErasure(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, func(o *Options) { o.Notices = time.Minute })
 	credential, s := w.mint(t)
 	_, other := w.mint(t)
@@ -192,6 +193,7 @@ func (w *world) leadsNowhere(t *testing.T, s, own subject.Subject) {
 
 // A withdrawal of a purpose that says `on_withdrawal: erase` leaves exactly one job, in the same change, and what was given anew stays.
 func TestWithdrawalErases(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, func(o *Options) { o.Notices = time.Minute })
 	_, s := w.mint(t)
 	_, other := w.mint(t)
@@ -275,6 +277,7 @@ func (w *world) opened(t testing.TB) (open []string) {
 
 // A person's own erasure of a purpose withdraws it, and is one job, not two.
 func TestErasureOfPurposes(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, func(o *Options) { o.Notices = time.Minute })
 	_, s := w.mint(t)
 	w.pages(t, s, 2, "a")
@@ -305,6 +308,7 @@ func TestErasureOfPurposes(t *testing.T) {
 
 // One pass over a batch serves every request that wants it.
 func TestOnePassForAll(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, func(o *Options) { o.Notices = time.Minute })
 	var requests []string
 	var subjects []subject.Subject
@@ -333,6 +337,7 @@ func TestOnePassForAll(t *testing.T) {
 
 // The store is away: the subject is severed all the same, the erasure does not end without the journal, and goes on when the store is back.
 func TestStoreAway(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	w := openWorld(t, dir, func(o *Options) { o.Notices = time.Minute })
 	_, s := w.mint(t)
@@ -377,6 +382,7 @@ func (away) Put(context.Context, string, io.ReadSeeker, int64, [32]byte) (string
 
 // A destination that never acknowledges does not hold the certificate up for ever, and the certificate says so.
 func TestUnconfirmed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, func(o *Options) { o.Notices, o.AckLimit = time.Minute, 3*24*time.Hour })
 	_, s := w.mint(t)
 	w.pages(t, s, 1, "x")

@@ -141,6 +141,7 @@ func (a answer) want(t *testing.T, status int, members ...string) answer {
 func (a answer) id() string { id, _ := a.json["id"].(string); return id }
 
 func TestPersonFollowsErasureBySecret(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	d := openDoor(t, w)
 	c, s := w.mint(t)
@@ -183,6 +184,7 @@ func TestPersonFollowsErasureBySecret(t *testing.T) {
 }
 
 func TestNobodyIsKnown(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	d := openDoor(t, w)
 	for name, a := range map[string]answer{
@@ -207,6 +209,7 @@ func TestNobodyIsKnown(t *testing.T) {
 }
 
 func TestWrongBodies(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	d := openDoor(t, w)
 	c, _ := w.mint(t)
@@ -255,6 +258,7 @@ func TestWrongBodies(t *testing.T) {
 
 // The officer's way: enter, verify, approve by signature, follow, certificate.
 func TestOfficer(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, func(o *Options) { o.Notices = time.Minute })
 	d := openDoor(t, w)
 	buyer := w.declare(t, "card-1")
@@ -324,6 +328,7 @@ func (r reading) Get(key []byte) (value []byte, err error) {
 }
 
 func TestDecisions(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	d := openDoor(t, w)
 	w.declare(t, "card-1")

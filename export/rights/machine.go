@@ -122,9 +122,6 @@ func (r *Requests) pass(ctx context.Context) {
 	r.working.Lock()
 	defer r.working.Unlock()
 	f := newFigures(r.now())
-	if err := r.convertWithdrawals(ctx); err != nil {
-		r.trouble(ctx, &f, "", "making requests of withdrawals", err)
-	}
 	var ids []string
 	err := r.o.State.View(func(v reader) (err error) {
 		ids, err = openRequests(v)
@@ -148,7 +145,12 @@ func (r *Requests) pass(ctx context.Context) {
 	for _, x := range []struct {
 		what string
 		do   func(context.Context) error
-	}{{"telling destinations", r.tell}, {"forgetting closed requests", r.forgetClosed}} {
+	}{
+		// After the requests: one that has just withdrawn its own purposes takes the job that this left.
+		{"making requests of withdrawals", r.convertWithdrawals},
+		{"telling destinations", r.tell},
+		{"forgetting closed requests", r.forgetClosed},
+	} {
 		if err := x.do(ctx); err != nil {
 			r.trouble(ctx, &f, "", x.what, err)
 		}

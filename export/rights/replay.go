@@ -125,6 +125,9 @@ func (r *Requests) replayWithdrawal(ctx context.Context, x suppression, s subjec
 	}
 	// Crash here: withdrawn, and no request of it; the replay is done again as a whole.
 	err = r.o.State.Update(ctx, func(t *state.Txn) error {
+		if err := dropWithdrawn(t, s.Slot(), x.Purposes); err != nil { // of the withdrawal just made
+			return err
+		}
 		_, err := r.enter(t, r.resubmission(x, s), x.Request)
 		return err
 	})

@@ -25,6 +25,7 @@ func model() map[State]map[Action]State {
 // Random decisions about requests: what the model allows happens, everything else is refused and changes nothing; final states stay; every
 // transition is one leaf with its actor; the identity outlives no closed request for longer than it may.
 func TestTransitions(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	s := w.declare(t, "card-1")
 	rapid.Check(t, func(t *rapid.T) {
@@ -149,6 +150,7 @@ func (w *world) eachLeafIsProven(t *testing.T) {
 
 // The machine's own ends: nobody answers; an erasure does not come to an end.
 func TestOvertime(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	s := w.declare(t, "card-1")
 	asked, _, err := w.submit(t.Context(), submission{right: proof.Access, origin: proof.ByDPO, actor: "token:officer", subject: s})

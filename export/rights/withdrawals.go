@@ -109,6 +109,9 @@ func (r *Requests) convertWithdrawals(ctx context.Context) error {
 			return fmt.Errorf("withdrawal: %w", err)
 		}
 	}
+	if len(list) > 0 {
+		r.stir()
+	}
 	return nil
 }
 

@@ -1,0 +1,185 @@
+package rights
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/octroi/octroi/consent"
+	"github.com/octroi/octroi/export/rights/proof"
+	"github.com/octroi/octroi/pseudonymize/subject"
+)
+
+// reopened is a gateway restored into a folder: replayed, and not yet serving.
+func reopened(t *testing.T, dir string) (w *world, erased int) {
+	t.Helper()
+	w, err := openParts(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.close() })
+	if err := w.openExits(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	o := w.options()
+	o.Notices = time.Minute
+	if erased, err = Replay(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	if w.Requests, err = Open(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	return w, erased
+}
+
+// A backup from before an erasure is restored: the erased stay erased, also their rows; a purpose that was withdrawn since does not stand; others
+// are as they were; and to replay twice is to replay once.
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
+	w := openWorld(t, dir, func(o *Options) { o.Notices = time.Minute })
+	buyer := w.declare(t, "card-1")
+	_, visitor := w.mint(t)
+	_, other := w.mint(t)
+	w.visit(t, subject.Subject{}, buyer, "purchase", "p1", w.at)
+	w.pages(t, visitor, 2, "visitor")
+	w.pages(t, other, 1, "other")
+	w.ship(t)
+	if err := w.save(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+
+	w = openWorld(t, dir, func(o *Options) { o.Notices = time.Minute })
+	custody := &servant{w: w, name: "custodian-one"}
+	q, _, err := w.submit(t.Context(), submission{right: proof.Erasure, origin: proof.ByPerson, actor: person, subject: buyer, proven: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	erasure := w.end(t, custody, q.ID)
+	if _, err := w.ledger.Withdraw(t.Context(), visitor, consent.Withdrawal{Site: testSite, Purposes: []string{"audience"}}); err != nil {
+		t.Fatal(err)
+	}
+	w.Pass(t.Context())
+	w.Pass(t.Context()) // frozen and journaled, and not yet rewritten: the disk is lost
+	if err := w.close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(backup, "objects")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(filepath.Join(backup, "objects"), os.DirFS(filepath.Join(dir, "objects"))); err != nil {
+		t.Fatal(err)
+	}
+
+	back, erased := reopened(t, backup)
+	if erased != 1 {
+		t.Errorf("%d were erased again, want 1", erased)
+	}
+	if _, err := back.subjects.Person(loyalty(t, "card-1")); err == nil {
+		t.Error("the erased person came back")
+	}
+	if _, gone, err := back.subjects.ErasedAt(reading{back}, loyalty(t, "card-1")); err != nil || !gone {
+		t.Error("an import may bring the person back:", err)
+	}
+	if q := back.row(t, erasure.ID); q.Severed.IsZero() || !q.Clock.Received.Equal(erasure.Clock.Received) {
+		t.Errorf("%+v", q)
+	}
+	current, err := back.ledger.Current(visitor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range current {
+		if x.Purpose == "audience" && x.State == consent.ConsentGiven {
+			t.Error("a withdrawn purpose stands again")
+		}
+	}
+	if _, err := back.ledger.Current(other); err != nil {
+		t.Error("another was harmed:", err)
+	}
+	back.Pass(t.Context())
+	if n := back.count(t, requestPrefix); n != 2 {
+		t.Errorf("%d requests, want the erasure and the withdrawal", n)
+	}
+	if err := back.save(); err != nil {
+		t.Fatal(err)
+	}
+	if err := back.close(); err != nil {
+		t.Fatal(err)
+	}
+	again, erased := reopened(t, backup)
+	if n := again.count(t, requestPrefix); n != 2 || erased != 0 {
+		t.Errorf("replayed again: %d requests, %d erased", n, erased)
+	}
+}
+
+// A journal that cannot be read must not be passed over: nobody knows whom it names.
+func TestReplayFailsClosed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	w := openWorld(t, dir, func(o *Options) { o.Notices = time.Minute })
+	_, s := w.mint(t)
+	w.pages(t, s, 1, "a")
+	w.ship(t)
+	w.ask(t, proof.Erasure, s)
+	w.Pass(t.Context())
+	keys := w.objectsUnder(t, "suppressions/a/")
+	if len(keys) != 1 {
+		t.Fatal(keys)
+	}
+	path := filepath.Join(dir, "objects", filepath.FromSlash(keys[0]))
+	object, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range object {
+		spoiled := append([]byte(nil), object...)
+		spoiled[i] ^= 1
+		if _, err := w.journal.decode(keys[0], spoiled); err == nil {
+			t.Fatalf("byte %d can change unseen", i)
+		}
+	}
+	if _, err := w.journal.decode(keys[0]+"x", object); err == nil {
+		t.Error("an entry reads under another key")
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, object[:len(object)-1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Replay(t.Context(), w.o); err == nil {
+		t.Error("a damaged journal was passed over")
+	}
+}
+
+func FuzzJournal(f *testing.F) {
+	j, err := newJournal("a", key(6))
+	if err != nil {
+		f.Fatal(err)
+	}
+	x := suppression{Version: 1, Request: "3f0c8a52-0d6c-4a53-9a53-6b1a2f1d7c10", Origin: proof.ByPerson, At: testStart}
+	at, object, err := j.encode(&x)
+	if err != nil {
+		f.Fatal(err)
+	}
+	if _, again, _ := j.encode(&x); string(again) != string(object) {
+		f.Fatal("the same suppression has two texts: a put after a crash would be refused")
+	}
+	f.Add(at, object)
+	f.Add("", []byte(journalMagic))
+	f.Fuzz(func(t *testing.T, key string, object []byte) {
+		if x, err := j.decode(key, object); err == nil {
+			again, bytes, err := j.encode(&x)
+			if err != nil || again != key || string(bytes) != string(object) {
+				t.Fatal("it reads what it would not write")
+			}
+		}
+	})
+}

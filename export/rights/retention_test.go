@@ -1,0 +1,77 @@
+package rights
+
+import (
+	"testing"
+	"time"
+
+	"github.com/octroi/octroi/export/rights/proof"
+)
+
+// Rows whose retention is over go, once the officer has approved the schedule; younger ones stay.
+func TestRetention(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(o *Options) { o.Notices = time.Minute })
+	d := openDoor(t, w)
+	_, s := w.mint(t)
+	w.pages(t, s, 2, "old")
+	w.ship(t)
+	purpose, _ := w.policy.Purpose("audience")
+	over := purpose.Retention.AddTo(w.at)
+	w.forward(over.Sub(w.at) - 24*time.Hour)
+	w.grant(t, s)
+	w.forward(time.Minute)
+	w.pages(t, s, 1, "young")
+	w.ship(t)
+	w.KeepHouse(t.Context())
+	if n := len(w.opened(t)); n != 0 {
+		t.Fatalf("%d jobs before anything is over", n)
+	}
+	w.forward(26 * time.Hour)
+	w.KeepHouse(t.Context())
+	w.Pass(t.Context())
+	if n := len(w.opened(t)); n != 0 || w.Figures().Unscheduled != 1 {
+		t.Fatalf("without a schedule: %d jobs, %d wait", n, w.Figures().Unscheduled)
+	}
+
+	schedule := proof.NewSchedule("a", w.policy, w.now())
+	d.officer("GET", "/schedule", nil).want(t, 200, "in_force", "false", "waiting", "1")
+	post := func(s proof.Schedule, key []byte) answer {
+		text, err := proof.ApproveSchedule(s, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.officer("POST", "/schedule", map[string]string{"schedule": text})
+	}
+	other := proof.NewSchedule("a", w.policy, w.now())
+	other.Retention["audience"] = "P1D"
+	post(other, approvalKey).want(t, 422, "code", "schedule")
+	post(proof.NewSchedule("b", w.policy, w.now()), approvalKey).want(t, 422, "code", "schedule")
+	post(schedule, custodianKey).want(t, 422, "code", "schedule")
+	post(schedule, approvalKey).want(t, 200, "in_force", "true", "waiting", "0")
+
+	open := w.opened(t)
+	if len(open) != 1 {
+		t.Fatalf("%d jobs, want 1", len(open))
+	}
+	w.KeepHouse(t.Context())
+	if n := len(w.opened(t)); n != 1 {
+		t.Fatalf("%d jobs of the same batches", n)
+	}
+	q := w.end(t, &servant{w: w, name: "custodian-one"}, open[0])
+	if q.State != Completed || q.Origin != proof.ByRetention || q.Batches != 1 || len(q.Notices) != 0 {
+		t.Fatalf("%+v", q)
+	}
+	if rows := w.everyRow(t, "warehouse"); len(rows) != 1 {
+		t.Errorf("%d rows are left, want the young one", len(rows))
+	}
+	text, err := w.certificate(q.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := proof.VerifyCertificate(text, w.o.Custodian, w.signer.Verifier()); err != nil {
+		t.Error(err)
+	}
+	if n := w.count(t, withdrawnPrefix) + w.count(t, noticePrefix); n != 0 {
+		t.Error("somebody is told of the end of a retention")
+	}
+}
