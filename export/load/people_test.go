@@ -54,19 +54,25 @@ type shop struct {
 func newShop(t testing.TB, format string) *shop {
 	t.Helper()
 	objects, store := newStore(t)
-	s := &shop{g: loadtest.New(t, objects), store: store, device: somebody('d', 1), person: somebody('p', 1)}
+	s := stock(loadtest.New(t, objects), store)
 	s.o = options(t, s.g, t.TempDir())
 	s.o.Format = format
+	return s
+}
+
+// stock publishes a shop's batches.
+func stock(g *loadtest.Gateway, store string) *shop {
+	s := &shop{g: g, store: store, device: somebody('d', 1), person: somebody('p', 1)}
 	row := func(device, person *[16]byte, purposes ...string) pseudonymize.Row {
-		return s.g.Visit("gw1", device, person, purposes...)
+		return g.Visit("gw1", device, person, purposes...)
 	}
 	s.hers = []pseudonymize.Row{
 		row(s.device, nil, "audience", "quality"), row(s.device, s.person, "audience", "service"), row(nil, s.person, "service"),
 	}
 	s.theirs = []pseudonymize.Row{row(somebody('d', 2), nil, "audience"), row(nil, somebody('p', 2), "service"), row(nil, nil, "quality")}
 	s.more = []pseudonymize.Row{row(s.device, nil, "quality"), row(somebody('d', 2), somebody('p', 2), "quality", "service")}
-	s.one = s.g.Publish("gw1", slices.Concat(s.hers, s.theirs)).Batch.ID
-	s.two = s.g.Publish("gw1", s.more).Batch.ID
+	s.one = g.Publish("gw1", slices.Concat(s.hers, s.theirs)).Batch.ID
+	s.two = g.Publish("gw1", s.more).Batch.ID
 	return s
 }
 

@@ -42,9 +42,6 @@ type change interface {
 // source calls fn with rows, piece by piece, and returns its error; every call begins anew.
 type source func(fn func([]pseudonymize.Row) error) error
 
-// none is the source of an object that is no more.
-func none(func([]pseudonymize.Row) error) error { return nil }
-
 // place is the entry that a change carries out.
 type place struct {
 	node string
