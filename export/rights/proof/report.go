@@ -77,7 +77,7 @@ func (r *Rewrite) checkRows() error {
 // checkBatch bounds what a report says of a new object; the gateway compares it with the object and the batch.
 func checkBatch(b *export.Batch) error {
 	return all(
-		field{"now.id", batchID.MatchString(b.ID)}, field{"now.key", objectKey.MatchString(b.Key)}, field{"now.version", versionID.MatchString(b.Version)},
+		field{"now.id", batchID.MatchString(b.ID)}, field{"now.key", isKey(b.Key)}, field{"now.version", isVersion(b.Version)},
 		field{"now.sha256", digest.MatchString(b.SHA256)}, field{"now.size", b.Size > 0 && b.Size <= maxCount},
 		field{"now.rows", b.Rows > 0 && count(b.Rows)}, field{"now.from", whole(b.From, time.Millisecond)},
 		field{"now.to", whole(b.To, time.Millisecond) && !b.To.Before(b.From)},
@@ -134,7 +134,7 @@ func (g Gone) Compare(other Gone) int {
 func (p *Purge) check() error {
 	err := all(
 		field{"v", p.Version == 1}, field{"batch", batchID.MatchString(p.Batch)},
-		field{"current", p.Current == "" || objectKey.MatchString(p.Current)}, field{"uploads", count(p.Uploads)},
+		field{"current", p.Current == "" || isKey(p.Current)}, field{"uploads", count(p.Uploads)},
 		field{"verified", whole(p.Verified, time.Millisecond)},
 		field{"deleted", len(p.Deleted) <= maxVersions && ascending(p.Deleted, Gone.Compare)},
 	)
@@ -142,7 +142,7 @@ func (p *Purge) check() error {
 		return err
 	}
 	for _, g := range p.Deleted {
-		if !objectKey.MatchString(g.Key) || !versionID.MatchString(g.Version) {
+		if !isKey(g.Key) || !isVersion(g.Version) {
 			return malformed("key or version of what was deleted")
 		}
 		if g.Key == p.Current && g.Version == "" { // a store without versions has one object of a key: the one that stays

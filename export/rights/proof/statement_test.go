@@ -188,16 +188,14 @@ func (s *statementOf) otherSpellings(t *testing.T, token string) {
 	s.refuses(t, "a fourth part", token+".AAAA", pub, proof.ErrStatement)
 }
 
-// No bit of a statement changes unseen.
+// A bit of a statement does not change unseen, wherever it is.
 func (s *statementOf) flips(t *testing.T, token string) {
-	step := max(1, len(token)/150)
+	step := max(1, len(token)/200)
 	for i := 0; i < len(token); i += step {
-		for bit := range 7 {
-			flipped := []byte(token)
-			flipped[i] ^= 1 << bit
-			if _, err := s.verify(string(flipped), public(s.key)); err == nil {
-				t.Fatalf("bit %d of byte %d is not seen", bit, i)
-			}
+		flipped := []byte(token)
+		flipped[i] ^= 1 << (i / step % 7)
+		if _, err := s.verify(string(flipped), public(s.key)); err == nil {
+			t.Fatalf("a bit of byte %d is not seen", i)
 		}
 	}
 }
