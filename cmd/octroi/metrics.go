@@ -2,6 +2,7 @@ package main
 
 import (
 	"github.com/octroi/octroi/export"
+	"github.com/octroi/octroi/export/rights"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -38,6 +39,24 @@ var gatewayFigures = []figure[*gateway]{
 	newFigure(counter, "state_background_errors_total", "Errors of the database's own work; look at the disk.", func(g *gateway) float64 { return float64(g.state.BackgroundErrors()) }),
 }
 
+// rightsFigures are of the requests of data subjects; alarms are above 0.
+var rightsFigures = []figure[rights.Figures]{
+	newFigure(gauge, "requests_open", "Requests of data subjects that are not closed.", func(f rights.Figures) float64 { return float64(f.Total()) }),
+	newFigure(gauge, "requests_overdue", "Requests past their due date: an alarm.", func(f rights.Figures) float64 { return float64(f.Overdue) }),
+	newFigure(gauge, "requests_stuck", "Erasures that do not come to an end: an alarm; they are given up after 90 days.", func(f rights.Figures) float64 { return float64(f.Stuck) }),
+	newFigure(gauge, "requests_failures", "Failures of the last pass over the requests; the log says which.", func(f rights.Figures) float64 { return float64(f.Troubles) }),
+	newFigure(gauge, "custody_waiting", "Requests that wait for the custodian.", func(f rights.Figures) float64 { return float64(f.Custodian) }),
+	newFigure(gauge, "custody_refused", "Requests that the custodian does not carry out, and says why: an alarm.", func(f rights.Figures) float64 { return float64(f.Refused) }),
+	newFigure(gauge, "custody_failed_batches", "Batches that the custodian could not rewrite: an alarm.", func(f rights.Figures) float64 { return float64(f.Failed) }),
+	newFigure(gauge, "custody_contact_timestamp_seconds", "When the custodian last asked for work, since the start; 0: never.", func(f rights.Figures) float64 {
+		if f.LastContact.IsZero() {
+			return 0
+		}
+		return float64(f.LastContact.Unix())
+	}),
+	newFigure(gauge, "retention_unscheduled", "Destinations and purposes whose rows are over and wait for an approved schedule: an alarm.", func(f rights.Figures) float64 { return float64(f.Unscheduled) }),
+}
+
 var exitFigures = []figure[export.ShipperStats]{
 	exitFigure(counter, "sealed_batches_total", "Batches sealed.", func(s export.ShipperStats) float64 { return float64(s.Sealed) }),
 	exitFigure(counter, "published_batches_total", "Batches stored and published.", func(s export.ShipperStats) float64 { return float64(s.Published) }),
@@ -72,6 +91,9 @@ func (f figures) Describe(ch chan<- *prometheus.Desc) {
 	for _, x := range gatewayFigures {
 		ch <- x.desc
 	}
+	for _, x := range rightsFigures {
+		ch <- x.desc
+	}
 	for _, x := range exitFigures {
 		ch <- x.desc
 	}
@@ -82,6 +104,10 @@ func (f figures) Describe(ch chan<- *prometheus.Desc) {
 func (f figures) Collect(ch chan<- prometheus.Metric) {
 	for _, x := range gatewayFigures {
 		ch <- prometheus.MustNewConstMetric(x.desc, x.kind, x.of(f.g))
+	}
+	requests := f.g.rights.Figures()
+	for _, x := range rightsFigures {
+		ch <- prometheus.MustNewConstMetric(x.desc, x.kind, x.of(requests))
 	}
 	tail := f.g.spool.Tail()
 	for _, e := range f.g.exits {

@@ -32,6 +32,14 @@ type Standing struct {
 	Due    time.Time    `json:"due"` // the earliest
 }
 
+// Total is how many requests are open.
+func (f *Figures) Total() (n int) {
+	for _, x := range f.Open {
+		n += x.Count
+	}
+	return n
+}
+
 func newFigures(at time.Time) Figures { return Figures{At: at, Open: []Standing{}} }
 
 // add counts a request.
