@@ -46,6 +46,7 @@ func TestErasure(t *testing.T) {
 	before := len(w.objects())
 	r := w.sweep()
 	w.wantRows(allRows([]int{1, 2, -1}, batches...))
+	w.wantHolders()
 	if one.certificate == "" || two.certificate == "" {
 		t.Fatalf("certificates are missing: refused %v, failed %v", g.refused, g.failed)
 	}
