@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/export/rights/proof"
 	"github.com/octroi/octroi/pseudonymize"
 )
@@ -136,11 +137,11 @@ func tally(s *proof.System, row doneRow) {
 
 // reread looks whether a batch is as if this custodian had swept it: no row of the job, and no version of another object.
 func (p *pass) reread(ctx context.Context, o *order, id string, work *proof.Work) (doneRow, error) {
-	i := slices.IndexFunc(work.Batches, func(w proof.WorkBatch) bool { return w.ID == id })
-	if i < 0 {
-		return doneRow{}, refusal(RefusedFacts, "batch %s is not in the custodian's records, and its entry is not given", id)
+	token, err := p.entryOf(ctx, o, id, work)
+	if err != nil {
+		return doneRow{}, err
 	}
-	st, err := p.s.stated(ctx, id, work.Batches[i].Entry)
+	st, err := p.s.stated(ctx, id, token)
 	if err != nil {
 		return doneRow{}, err
 	}
@@ -177,4 +178,34 @@ func (p *pass) reread(ctx context.Context, o *order, id string, work *proof.Work
 		return doneRow{}, refusal(RefusedFacts, "%d other versions of batch %s are left", len(others), id)
 	}
 	return row, nil
+}
+
+// entryOf is the entry that states a batch: as the gateway gives it, else from the streams of the job's destinations, which are read once a pass.
+func (p *pass) entryOf(ctx context.Context, o *order, id string, work *proof.Work) (string, error) {
+	for _, w := range work.Batches {
+		if w.ID == id {
+			return w.Entry, nil
+		}
+	}
+	for _, destination := range slices.Sorted(maps.Keys(o.whose)) {
+		if p.streams[destination] == nil {
+			present := map[string]uint64{}
+			err := p.s.walk(ctx, destination, func(e export.Entry) {
+				switch {
+				case e.Batch != nil:
+					present[e.Batch.ID] = e.Number
+				case e.Replace != nil:
+					present[e.Replace.Batch] = e.Number
+				}
+			})
+			if err != nil {
+				return "", err
+			}
+			p.streams[destination] = present
+		}
+		if number, ok := p.streams[destination][id]; ok {
+			return p.s.stored(ctx, export.EntryKey(destination, p.s.node, number))
+		}
+	}
+	return "", refusal(RefusedFacts, "batch %s is not in the custodian's records, and no stream states it", id)
 }

@@ -388,7 +388,7 @@ func (g *gateway) work() proof.Work {
 		}
 		w.Items = append(w.Items, q.item)
 		for _, id := range q.item.Batches {
-			asked[id] = true
+			asked[id] = asked[id] || q.item.Stage != proof.StageCertify
 		}
 	}
 	for _, id := range g.order {

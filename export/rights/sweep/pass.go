@@ -28,9 +28,10 @@ const patience = 3
 
 // pass is one call of Once: rounds of work until there is nothing more that can be done now.
 type pass struct {
-	s     *Sweep
-	tried map[string]bool // what was tried in this pass, and is not tried again
-	finds *finds          // rows of access jobs; nil: none in this round
+	s       *Sweep
+	tried   map[string]bool              // what was tried in this pass, and is not tried again
+	finds   *finds                       // rows of access jobs; nil: none in this round
+	streams map[string]map[string]uint64 // destination → batch → number of the entry that states it, of streams that were walked
 
 	mu         sync.Mutex
 	report     Report // guarded by mu
@@ -42,7 +43,7 @@ type pass struct {
 }
 
 func newPass(s *Sweep) *pass {
-	return &pass{s: s, tried: map[string]bool{}, report: Report{Refused: map[string]int{}, Failed: map[string]int{}}}
+	return &pass{s: s, tried: map[string]bool{}, streams: map[string]map[string]uint64{}, report: Report{Refused: map[string]int{}, Failed: map[string]int{}}}
 }
 
 func (p *pass) close() {
