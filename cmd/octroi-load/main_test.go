@@ -1,12 +1,19 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +30,8 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs testdata/*.txt against the program. Each script has keys in $WORK/keys and a store in $WORK/objects, into which
-// "publish NODE N" ships N events; "bucket" starts an S3 server and moves the store there.
+// "publish NODE N" ships N events; "notify NODE TYPE BATCH" tells of the second event's device in the node's first batch (the first has none);
+// "bucket" starts an S3 server and moves the store there; "api" starts a private API and puts a token for it into keys/token.
 func TestScripts(t *testing.T) {
 	scripts, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(scripts) == 0 {
@@ -34,16 +42,20 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			t := env.T().(testing.TB)
 			g := newGateway(t, env.WorkDir)
-			env.Values["gateway"], env.Values["T"] = g, t
+			env.Values["gateway"], env.Values["T"], env.Values["acks"] = g, t, &atomic.Pointer[acks]{}
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"publish":  publish,
-			"bucket":   bucket,
-			"damage":   damage,
-			"chmod":    chmod,
-			"exits":    exits,
-			"wait-for": waitFor,
+			"publish": publish,
+			"notify":  notify,
+			"bucket":  bucket,
+			"api":     api,
+
+			"acknowledged": acknowledged,
+			"damage":       damage,
+			"chmod":        chmod,
+			"exits":        exits,
+			"wait-for":     waitFor,
 		},
 	})
 }
@@ -78,6 +90,52 @@ func publish(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	g := ts.Value("gateway").(*loadtest.Gateway)
 	g.Publish(args[0], g.Rows(args[0], n))
+}
+
+func notify(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: notify NODE TYPE BATCH")
+	}
+	g := ts.Value("gateway").(*loadtest.Gateway)
+	row := loadtest.New(ts.Value("T").(testing.TB), nil).Rows(args[0], 2)[1]
+	g.Notify(args[0], export.EntryType(args[1]), loadtest.Notice(row.Device, nil, nil, args[2]))
+}
+
+// acks are what a private API was told: "loader node number".
+type acks struct {
+	mu  sync.Mutex
+	got []string
+}
+
+func api(ts *testscript.TestScript, neg bool, args []string) {
+	a := &acks{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var x struct {
+			Loader, Node string
+			Number       uint64
+		}
+		if r.URL.Path != "/v1/streams/warehouse/ack" || r.Header.Get("Authorization") != "Bearer secret" || json.NewDecoder(r.Body).Decode(&x) != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.got = append(a.got, fmt.Sprintf("%s %s %d", x.Loader, x.Node, x.Number))
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	ts.Defer(server.Close)
+	ts.Setenv("API", server.URL)
+	ts.Check(os.WriteFile(ts.MkAbs("keys/token"), []byte("secret\n"), 0o600))
+	ts.Value("acks").(*atomic.Pointer[acks]).Store(a)
+}
+
+func acknowledged(ts *testscript.TestScript, neg bool, args []string) {
+	a := ts.Value("acks").(*atomic.Pointer[acks]).Load()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if slices.Contains(a.got, strings.Join(args, " ")) == neg {
+		ts.Fatalf("told: %q", a.got)
+	}
 }
 
 func bucket(ts *testscript.TestScript, neg bool, args []string) {
@@ -140,7 +198,7 @@ func chmod(ts *testscript.TestScript, neg bool, args []string) {
 // What the help promises is what the program has.
 func TestManual(t *testing.T) {
 	text := command().Long
-	for _, want := range []string{"once", "follow", "status", "exactly once", "chmod 600", "Exit codes"} {
+	for _, want := range []string{"once", "follow", "status", "exactly once", "chmod 600", "Exit codes", "--into-postgres", "--ack-url", "restricted"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the manual does not say %q", want)
 		}

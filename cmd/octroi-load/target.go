@@ -72,7 +72,7 @@ func (a *acknowledging) complete(c *cobra.Command) error {
 	case a.url == "" && a.tokenFile+a.ca+a.loader != "":
 		return usage(c, "--ack-url is missing, such as https://octroi.internal:8081")
 	case a.loader != "" && !load.LoaderName.MatchString(a.loader):
-		return usage(c, "--loader: letters, digits, '.', '_' and '-' only, at most 63")
+		return usage(c, "--loader: letters, digits, '_' and '-' only, at most 63")
 	}
 	return nil
 }

@@ -408,4 +408,3 @@ func TestSpeed(t *testing.T) {
 	}
 	t.Logf("%.0f rows/s into PostgreSQL", 3*rows/time.Since(began).Seconds())
 }
-

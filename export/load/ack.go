@@ -64,7 +64,7 @@ type ack struct {
 const ackTimeout = 15 * time.Second
 
 // LoaderName is what a loader may be called.
-var LoaderName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+var LoaderName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
 
 // NewAcker checks the options: ErrAckAddress.
 func NewAcker(o AckerOptions) (*Acker, error) {
@@ -75,7 +75,7 @@ func NewAcker(o AckerOptions) (*Acker, error) {
 	case u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())):
 		return nil, fmt.Errorf("%w: it must be https, or http on this machine (127.0.0.1): it carries a token", ErrAckAddress)
 	case !LoaderName.MatchString(o.Loader):
-		return nil, fmt.Errorf("%w: the loader's name %q: letters, digits, '.', '_' and '-' only, at most 63", ErrAckAddress, o.Loader)
+		return nil, fmt.Errorf("%w: the loader's name %q: letters, digits, '_' and '-' only, at most 63", ErrAckAddress, o.Loader)
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	if o.CA != "" {
@@ -149,7 +149,10 @@ func (a *Acker) Flush(ctx context.Context) bool {
 		if ctx.Err() != nil {
 			return false
 		}
-		a.o.Log.Warn("the gateway does not know how far this loader is", "error", err, "next", ackStep(err), "wait", wait)
+		// An entry is in the store a moment before the gateway knows that it is published.
+		if wait > a.o.Backoff || !errors.Is(err, ackRefusal{http.StatusConflict}) {
+			a.o.Log.Warn("the gateway does not know how far this loader is", "error", err, "next", ackStep(err), "wait", wait)
+		}
 		if sleep(ctx, wait) != nil {
 			return false
 		}
@@ -222,6 +225,8 @@ func ackStep(err error) string {
 		return "none if it passes; else check --ack-url, --ack-token-file and the gateway's private API. Loading goes on"
 	case refusal.status == http.StatusUnauthorized, refusal.status == http.StatusForbidden:
 		return "have the gateway's operator make a token of scope stream:<destination> (octroi token), and put it into the token file. Loading goes on"
+	case refusal.status == http.StatusUnprocessableEntity:
+		return "give --loader a name that this destination has used: the gateway keeps 64. Loading goes on"
 	case refusal.status == http.StatusNotFound, refusal.status/100 == 3:
 		return "check --ack-url and --destination: https://host:port of the gateway's private API, without a path. Loading goes on"
 	}

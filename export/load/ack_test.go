@@ -138,9 +138,10 @@ func TestAcknowledgesLater(t *testing.T) {
 		"not found":   {http.StatusNotFound, "check --ack-url"},
 		"redirected":  {http.StatusFound, "check --ack-url"},
 		"conflict":    {http.StatusConflict, "tell the gateway's operator"},
+		"wrong field": {http.StatusUnprocessableEntity, "give --loader a name"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := newAPI(t, c.status, c.status)
+			a := newAPI(t, c.status, c.status, c.status, c.status) // two rounds of two nodes
 			var log locked
 			acker := a.acker(&log)
 			ctx, cancel := context.WithCancel(t.Context())
@@ -165,6 +166,15 @@ func TestAcknowledgesLater(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a moment too early", func(t *testing.T) {
+		a := newAPI(t, http.StatusConflict)
+		var log locked
+		acker := a.acker(&log)
+		acker.Applied("gw1", 7, "hash")
+		if !acker.Flush(t.Context()) || len(a.all()) != 1 || log.String() != "" {
+			t.Errorf("told %+v, said %q", a.all(), log.String())
+		}
+	})
 	t.Run("down", func(t *testing.T) {
 		a := newAPI(t)
 		a.server.Close()
@@ -215,7 +225,7 @@ func TestAckAddress(t *testing.T) {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
-	for _, name := range []string{"", "a b", "-a", strings.Repeat("x", 64), "a/b"} {
+	for _, name := range []string{"", "a b", "-a", strings.Repeat("x", 64), "a/b", "a.b"} {
 		o := good
 		o.URL, o.Loader = "https://gateway.internal", name
 		if _, err := load.NewAcker(o); !errors.Is(err, load.ErrAckAddress) {

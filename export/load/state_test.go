@@ -1,11 +1,16 @@
 package load_test
 
 import (
+	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/export/load"
 	"github.com/octroi/octroi/export/load/loadtest"
 )
@@ -43,4 +48,57 @@ func TestShortenedState(t *testing.T) {
 		t.Errorf("with its whole state: %+v, %v", p, err)
 	}
 	loadtest.CheckExactlyOnce(t, o.Dir, rows)
+}
+
+// A ledger of version 1, which knew batches only, is read as it is; an older loader does not take what this one wrote.
+func TestLedgerOfVersion1(t *testing.T) {
+	s := newShop(t, load.Parquet)
+	s.load(t)
+	path := filepath.Join(s.o.Dir, ".octroi-load", "state.db")
+	edit(t, path, func(tx *bolt.Tx) error {
+		if got := string(tx.Bucket([]byte("about")).Get([]byte("version"))); got != "2" {
+			t.Errorf("version %q", got)
+		}
+		output := tx.Bucket([]byte("output"))
+		before := map[string]string{}
+		err := output.ForEach(func(id, text []byte) error {
+			var r struct {
+				Path       string `json:"path"`
+				SHA256     string `json:"sha256"`
+				Rows       int    `json:"rows"`
+				Duplicates int    `json:"duplicates"`
+				Node       string `json:"node"`
+				Number     uint64 `json:"number"`
+			}
+			if err := json.Unmarshal(text, &r); err != nil {
+				return err
+			}
+			old, err := json.Marshal(r)
+			before[string(id)] = string(old)
+			return err
+		})
+		for id, text := range before {
+			err = errors.Join(err, output.Put([]byte(id), []byte(text)))
+		}
+		return errors.Join(err, tx.DeleteBucket([]byte("staged")), tx.Bucket([]byte("about")).Put([]byte("version"), []byte("1")))
+	})
+	s.g.Replace(s.one, s.theirs)
+	s.g.Notify("gw1", export.EraseEntry, notice(s.device, nil, nil, s.two))
+	s.load(t)
+	holds(t, s.o.Dir, lines(s.theirs, s.more[1:]), nil)
+	edit(t, path, func(tx *bolt.Tx) error { return tx.Bucket([]byte("about")).Put([]byte("version"), []byte("3")) })
+	if _, err := load.Open(t.Context(), s.o); !errors.Is(err, load.ErrFolder) {
+		t.Errorf("a newer ledger: %v", err)
+	}
+}
+
+func edit(t *testing.T, path string, fn func(tx *bolt.Tx) error) {
+	t.Helper()
+	db, err := bolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Update(fn), db.Close()); err != nil {
+		t.Fatal(err)
+	}
 }
