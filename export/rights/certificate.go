@@ -76,18 +76,22 @@ func (r *Requests) offered(q *requestRow) (f *proof.Facts, err error) {
 // certify takes the custodian's certificate: its signature and every fact are checked as anybody would offline, and the facts must be those that
 // were offered. Then the request is complete. The same certificate again changes nothing.
 func (r *Requests) certify(ctx context.Context, id, text string) error {
+	switch kept, err := r.certificate(id); {
+	case err == nil && kept == text:
+		return nil
+	case err != nil && !errors.Is(err, ErrNotReady):
+		return err
+	}
 	c, err := r.checkCertificate(id, text)
 	if err != nil {
 		return err
 	}
 	_, err = r.change(ctx, id, func(t *state.Txn, q *requestRow) error {
-		if kept, err := t.Get(idKey(certificatePrefix, id)); err == nil && string(kept) == text {
-			return nil
-		}
 		if q.Step != certifying {
 			return fmt.Errorf("%w: no certificate is awaited", ErrReport)
 		}
 		t.Set(idKey(certificatePrefix, id), []byte(text))
+		t.Delete(idKey(factsPrefix, id)) // they stand in it
 		if err := r.note(t, q, proof.Leaf{Event: proof.EventCertified, Actor: custodian, SHA256: proof.Digest(text)}); err != nil {
 			return err
 		}

@@ -84,7 +84,10 @@ func unknownSubject() reply {
 
 // postMine opens a request of the person whose cookie came along.
 func (r *Requests) postMine(c *call) (reply, error) {
-	var in wish
+	var in struct {
+		wish
+		Key string `json:"k"` // of the site: Visitor has looked at it
+	}
 	body, err := c.body(maxBody)
 	if err != nil {
 		return reply{}, err

@@ -90,6 +90,9 @@ func (r *Requests) freezeSubject(ctx context.Context, q *requestRow) error {
 	}
 	var told []noticeRow
 	for _, destination := range slices.Sorted(maps.Keys(batches)) {
+		if _, known := r.exits[destination]; !known {
+			continue // taken out of the configuration since: severing does not wait for it, the rewriting does
+		}
 		n, err := r.freezeNotices(ctx, q, own, destination, batches[destination])
 		if err != nil {
 			return err
@@ -123,8 +126,13 @@ func (r *Requests) batchesOf(s subject.Subject, heads map[string]uint64) (map[st
 	}
 	ids := map[string][]string{}
 	for _, b := range slices.Concat(known, unknown) {
-		if b.Number > heads[b.Destination] {
-			continue // sealed since, without what is erased; or of a destination that is no more
+		head, known := heads[b.Destination]
+		if !known {
+			r.o.Log.Error("a batch is of a destination that is not configured: what it holds stays", "alarm", true, "destination", b.Destination)
+			continue
+		}
+		if b.Number > head {
+			continue // sealed since, without what is erased
 		}
 		left, err := r.leftOf(&b)
 		if err != nil {

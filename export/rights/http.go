@@ -2,6 +2,7 @@ package rights
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,9 +18,9 @@ import (
 type RouteOptions struct {
 	// Actor is the name of the access token that came with the request, if it has the scope; the error is its answer.
 	Actor func(c *fiber.Ctx, scope string) (name string, err error)
-	// Visitor is who the credential of the request speaks for; nobody where it has none, or an unknown one. It refuses what a page of a foreign
-	// origin sent.
-	Visitor func(c *fiber.Ctx) (Visitor, error)
+	// Visitor is who the credential of the request speaks for; nobody where it has none, or an unknown one. key is the site key of the body, if it
+	// names one. It refuses what a page of a foreign origin sent.
+	Visitor func(c *fiber.Ctx, key string) (Visitor, error)
 	// Fail answers a problem document. Of a 5xx it says nothing but an id.
 	Fail func(c *fiber.Ctx, status int, code, detail string) error
 	// ForgetCookie makes the browser forget its credential.
@@ -74,12 +75,23 @@ type desk struct {
 // visitor serves a person. A secret is tried before the credential is looked at: both come in the same header.
 func (d desk) visitor(do func(*call) (reply, error)) fiber.Handler {
 	return func(f *fiber.Ctx) error {
-		v, err := d.o.Visitor(f)
+		v, err := d.o.Visitor(f, keyIn(f.Body()))
 		if err != nil {
 			return err
 		}
 		return d.serve(f, &call{visitor: v}, do)
 	}
+}
+
+// keyIn is the site key that a body names, as those of consents do.
+func keyIn(body []byte) string {
+	var in struct {
+		Key string `json:"k"`
+	}
+	if json.Unmarshal(body, &in) != nil {
+		return "" // what is wrong with it is told to who may ask
+	}
+	return in.Key
 }
 
 // officer serves the holder of an access token with the scope.

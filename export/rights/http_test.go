@@ -35,7 +35,7 @@ func openDoor(t *testing.T, w *world) *door {
 			}
 			return "officer", nil
 		},
-		Visitor: func(c *fiber.Ctx) (Visitor, error) {
+		Visitor: func(c *fiber.Ctx, _ string) (Visitor, error) {
 			credential, ok := subject.ParseCredential(c.Get("X-Cookie"))
 			if !ok {
 				return Visitor{Language: "fr"}, nil

@@ -374,14 +374,30 @@ func (r *Requests) timed(prefix string, now time.Time) (keys [][]byte, err error
 	return keys, err
 }
 
+// disown deletes what leads from a subject who is still there to the request.
+func (r *Requests) disown(ctx context.Context, q *requestRow) error {
+	s, err := r.whose(q)
+	if errors.Is(err, subject.ErrShredded) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return r.o.State.Update(ctx, func(t *state.Txn) error {
+		t.Delete(s.RowKey(ownTable, idKey("", q.ID)))
+		return nil
+	})
+}
+
 func (r *Requests) forget(ctx context.Context, id string, key []byte) error {
 	q, err := r.request(id)
 	if err != nil {
 		return err
 	}
-	if err := r.dropPackage(q); err != nil {
+	if err := errors.Join(r.dropPackage(q), r.disown(ctx, q)); err != nil {
 		return err
 	}
+	// Crash here: its subject no longer knows of it, and it still knows whose it was: all of this is done again.
 	own, err := r.own(q)
 	if err == nil {
 		err = r.melt(ctx, own)

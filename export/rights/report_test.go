@@ -84,11 +84,15 @@ func TestForgedRewrite(t *testing.T) {
 	honest := func(*proof.Rewrite, *export.Batch) {}
 	refuse("another's key", approvalKey, 422, honest)
 	for name, forge := range map[string]func(r *proof.Rewrite, now *export.Batch){
-		"batch":            func(r *proof.Rewrite, now *export.Batch) { r.Batch = strings.Repeat("0", 32); now.ID = r.Batch },
-		"before":           func(r *proof.Rewrite, _ *export.Batch) { r.Before = strings.Repeat("0", 64) },
-		"generation":       func(r *proof.Rewrite, _ *export.Batch) { r.Generation++ },
-		"scanned":          func(r *proof.Rewrite, now *export.Batch) { r.Scanned, now.Rows = 6, 4 },
-		"more rows erased": func(r *proof.Rewrite, _ *export.Batch) { r.Now = nil; r.Scanned = 4; r.Cut[request] = proof.Cut{Erased: 4} },
+		"batch":      func(r *proof.Rewrite, now *export.Batch) { r.Batch = strings.Repeat("0", 32); now.ID = r.Batch },
+		"before":     func(r *proof.Rewrite, _ *export.Batch) { r.Before = strings.Repeat("0", 64) },
+		"generation": func(r *proof.Rewrite, _ *export.Batch) { r.Generation++ },
+		"scanned":    func(r *proof.Rewrite, now *export.Batch) { r.Scanned, now.Rows = 6, 4 },
+		"more rows erased": func(r *proof.Rewrite, _ *export.Batch) {
+			r.Now = nil
+			r.Scanned = 4
+			r.Cut[request] = proof.Cut{Erased: 4}
+		},
 		"another request": func(r *proof.Rewrite, _ *export.Batch) {
 			r.Cut = map[string]proof.Cut{"3f0c8a52-0d6c-4a53-9a53-6b1a2f1d7c10": r.Cut[request]}
 		},

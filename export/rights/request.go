@@ -15,8 +15,11 @@ import (
 	"github.com/octroi/octroi/pseudonymize/subject"
 )
 
-// maxOpen bounds the requests that are open at one time: each is looked at in every pass of the machine.
-const maxOpen = 10_000
+// maxOpen bounds the requests that are open at one time, since each is looked at in every pass of the machine; maxOpenOf those of one subject.
+const (
+	maxOpen   = 10_000
+	maxOpenOf = 8
+)
 
 // maxBackdated is how long before it reached the gateway a request may have arrived elsewhere.
 const maxBackdated = 365 * 24 * time.Hour
@@ -95,11 +98,21 @@ func (r *Requests) standing(t *state.Txn, in *submission) (*requestRow, error) {
 	if err != nil {
 		return nil, err
 	}
+	open := 0
 	for _, q := range rows {
-		if !q.State.Final() && q.Right == in.right && q.Origin != proof.ByWithdrawal && slices.Equal(q.Purposes, in.purposes) &&
-			(q.State != IdentityUnverified || !in.proven) {
+		if q.State.Final() {
+			continue
+		}
+		verified := q.State != IdentityUnverified
+		if q.Right == in.right && q.Origin != proof.ByWithdrawal && slices.Equal(q.Purposes, in.purposes) && (verified || !in.proven) {
 			return q, nil
 		}
+		if verified || !in.proven {
+			open++
+		}
+	}
+	if open >= maxOpenOf {
+		return nil, ErrTooMany
 	}
 	return nil, nil
 }
@@ -143,7 +156,11 @@ func (r *Requests) enter(t *state.Txn, in *submission, id string) (*requestRow, 
 		}
 		t.Set(in.subject.RowKey(ownTable, idKey("", id)), nil)
 	}
-	if err := freezeIn(t, own, frozenJob, r.job(q, in.subject)); err != nil {
+	job := r.job(q, in.subject)
+	if err := job.Check(); err != nil { // what the custodian would not take
+		return nil, fmt.Errorf("%w: %w", ErrInput, err)
+	}
+	if err := freezeIn(t, own, frozenJob, job); err != nil {
 		return nil, err
 	}
 	t.Set(idKey(openPrefix, id), nil)

@@ -76,7 +76,35 @@ func decode(body []byte, into any) error {
 	if d.More() {
 		return fmt.Errorf("%w: something follows the JSON of the body", ErrInput)
 	}
-	return nil
+	return onlyOnce(json.NewDecoder(bytes.NewReader(body)))
+}
+
+// onlyOnce refuses JSON, which is known to be well-formed and not deep, of which an object names a member twice: proxies, logs and this package
+// would each take another of the two.
+func onlyOnce(d *json.Decoder) error {
+	open, err := d.Token()
+	if err != nil || open != json.Delim('{') && open != json.Delim('[') {
+		return err
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		if open == json.Delim('{') {
+			name, err := d.Token()
+			if err != nil {
+				return err
+			}
+			text := strings.ToLower(name.(string)) // encoding/json takes any case
+			if seen[text] {
+				return fmt.Errorf("%w: the body names a member twice", ErrInput)
+			}
+			seen[text] = true
+		}
+		if err := onlyOnce(d); err != nil {
+			return err
+		}
+	}
+	_, err = d.Token()
+	return err
 }
 
 // brief is a request as the person sees it.

@@ -63,6 +63,7 @@ type worldKeys struct {
 	Identities, Recipients map[string]string
 	Spooled                []export.Spooled
 	At                     time.Time
+	Slots                  []subject.Slot
 }
 
 func (w *world) now() time.Time {
@@ -392,7 +393,7 @@ type listSpool struct {
 func (l *listSpool) append(s pseudonymize.Sealed) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.records = append(l.records, export.Spooled{Position: uint64(len(l.records)) + 1, Event: s})
+	l.records = append(l.records, export.Spooled{Position: uint64(len(l.records)), Event: s})
 }
 
 func (l *listSpool) Peek(_ context.Context, position uint64, max int) ([]export.Spooled, error) {
@@ -405,7 +406,7 @@ func (l *listSpool) Peek(_ context.Context, position uint64, max int) ([]export.
 func (l *listSpool) Tail() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return uint64(len(l.records)) + 1
+	return uint64(len(l.records))
 }
 
 func (l *listSpool) Wait(ctx context.Context, position uint64) error {

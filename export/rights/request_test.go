@@ -1,0 +1,143 @@
+package rights
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/octroi/octroi/export/rights/proof"
+	"github.com/octroi/octroi/pseudonymize/subject"
+)
+
+// D5: a request that nobody has verified neither blocks nor absorbs one that is.
+func TestUnverifiedBlocksNobody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, s := w.mint(t)
+	var unverified []string
+	for range 3 {
+		q, _, err := w.submit(t.Context(), submission{right: proof.Access, origin: proof.ByDPO, actor: "token:officer", subject: s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		unverified = append(unverified, q.ID)
+	}
+	if unverified[0] != unverified[2] {
+		t.Error("an officer's repeat is a second request")
+	}
+	mine := w.ask(t, proof.Access, s)
+	if mine.ID == unverified[0] || mine.State != Approved {
+		t.Error("absorbed by an unverified one")
+	}
+	again, created, err := w.submit(t.Context(), submission{right: proof.Access, origin: proof.ByDPO, actor: "token:officer", subject: s})
+	if err != nil || created || again.State.Final() {
+		t.Error(created, err)
+	}
+}
+
+func TestTooManyRequests(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, s := w.mint(t)
+	w.ask(t, proof.Access, s)
+	w.Requests.open.Store(maxOpen)
+	_, other := w.mint(t)
+	_, _, err := w.submit(t.Context(), submission{right: proof.Access, origin: proof.ByPerson, actor: person, subject: other, proven: true})
+	if !errors.Is(err, ErrTooMany) {
+		t.Error(err)
+	}
+	if status, code, detail := problemOf(err); status != 503 || code != "busy" || detail != "" {
+		t.Error(status, code, detail)
+	}
+	if q := w.ask(t, proof.Access, s); q.State != Approved { // the one that is open is found all the same
+		t.Error(q.State)
+	}
+}
+
+// A person asks with a recipient that no package could be sealed to.
+func TestRecipientIsChecked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, s := w.mint(t)
+	for _, recipient := range []string{"age1", "AGE-SECRET-KEY-1ABC", "age1" + fmt.Sprint(make([]byte, 20))} {
+		_, _, err := w.submit(t.Context(), submission{
+			right: proof.Access, origin: proof.ByPerson, actor: person, subject: s, recipient: recipient, proven: true,
+		})
+		if !errors.Is(err, ErrInput) {
+			t.Errorf("%.10s: %v", recipient, err)
+		}
+	}
+	if n := w.count(t, requestPrefix); n != 0 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+// Two erasures of one subject: the first ends it, the second has nothing to do and says why. A subject without a row is erased as well.
+func TestErasedTwice(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(o *Options) { o.Notices = time.Minute })
+	s := w.declare(t, "card-1")
+	byOfficer, _, err := w.submit(t.Context(), submission{right: proof.Erasure, origin: proof.ByDPO, actor: "token:officer", subject: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := w.ask(t, proof.Erasure, s)
+	if q := w.end(t, &servant{w: w, name: "custodian-one"}, first.ID); q.State != Completed || q.Batches != 0 {
+		t.Errorf("%+v", q)
+	}
+	for _, a := range []Action{Verify, Approve} {
+		d := Decision{}
+		if a == Approve {
+			j, err := w.jobOf(w.row(t, byOfficer.ID))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d.Approval, err = proof.Approve(*j, approvalKey); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := w.decide(t.Context(), byOfficer.ID, a, "token:officer", d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Pass(t.Context())
+	if q := w.row(t, byOfficer.ID); q.State != Cancelled || q.Reason != "erased" {
+		t.Errorf("%s %s", q.State, q.Reason)
+	}
+	if _, err := w.subjects.Person(loyalty(t, "card-1")); !errors.Is(err, subject.ErrUnknown) {
+		t.Error(err)
+	}
+}
+
+// Open severs whoever a crash left suppressed, before it returns.
+func TestOpenSevers(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	w := openWorld(t, dir)
+	_, s := w.mint(t)
+	w.pages(t, s, 1, "a")
+	w.ship(t)
+	q := w.ask(t, proof.Erasure, s)
+	if err := errors.Join(w.save(), w.close()); err != nil {
+		t.Fatal(err)
+	}
+	w, err := openParts(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = w.close() }()
+	w.objects = away{w.objects} // also when the store is away
+	if err := w.openExits(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if w.Requests, err = Open(t.Context(), w.options()); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.row(t, q.ID); got.Severed.IsZero() {
+		t.Errorf("%+v", got)
+	}
+	if _, err := w.subjects.BySlot(s.Slot()); !errors.Is(err, subject.ErrShredded) {
+		t.Error(err)
+	}
+}
