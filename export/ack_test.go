@@ -17,6 +17,7 @@ import (
 
 // TestAckRoute: a loader acknowledges what it has read, and nothing else; what is older changes nothing.
 func TestAckRoute(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.send(t, pages(w.mint(t, 1), 4, "a", testStart)...)
 	s := w.shipper(t, "warehouse", func(o *ShipperOptions) { o.MaxRows = 1 })
@@ -105,6 +106,7 @@ func (w *world) wantLeaf(t testing.TB, index int64, core string) {
 
 // TestAckBounds: a destination cannot make rows without end.
 func TestAckBounds(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	s := w.shipper(t, "warehouse", nil)
 	w.enter(t, s)

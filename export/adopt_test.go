@@ -95,6 +95,7 @@ func closingWorld(t testing.TB) *world {
 // TestAdopt: a gateway is restored from a backup, older than much of its stream: batches, notices, and a replacement of a batch that it knew
 // and one that it did not. It goes on with the next number; what it could not know of is asked of every subject.
 func TestAdopt(t *testing.T) {
+	t.Parallel()
 	w := closingWorld(t)
 	devices := w.mint(t, 2)
 	w.send(t, pages(devices, 4, "a", testStart)...)
@@ -145,6 +146,7 @@ func TestAdopt(t *testing.T) {
 
 // TestAdoptOwn: what state has sealed itself it knows already: signed or not, a batch or a statement.
 func TestAdoptOwn(t *testing.T) {
+	t.Parallel()
 	for signed, calls := range map[string]int{"not signed": 0, "signed": 1} {
 		t.Run(signed, func(t *testing.T) {
 			w := closingWorld(t)
@@ -189,6 +191,7 @@ func TestAdoptOwn(t *testing.T) {
 // TestAdoptLost: the gateway died before it published what the backup has sealed. The batch whose file is gone is given up; what was entered
 // after it takes its number. The backup is restored a second time: then the store has another entry under the number.
 func TestAdoptLost(t *testing.T) {
+	t.Parallel()
 	w := closingWorld(t)
 	devices := w.mint(t, 2)
 	w.send(t, pages(devices, 4, "a", testStart)...)
@@ -219,6 +222,7 @@ func TestAdoptLost(t *testing.T) {
 
 // TestAdoptResumes: the store fails at each entry once, and the process between any two steps.
 func TestAdoptResumes(t *testing.T) {
+	t.Parallel()
 	w := closingWorld(t)
 	w.send(t, pages(w.mint(t, 1), 4, "a", testStart)...)
 	backup := w.backup(t)
@@ -247,6 +251,7 @@ func TestAdoptResumes(t *testing.T) {
 
 // TestAdoptRefuses: what is not the gateway's stream is not adopted, and the error says so.
 func TestAdoptRefuses(t *testing.T) {
+	t.Parallel()
 	key := func(n uint64) string { return EntryKey("warehouse", "a", n) }
 	for name, c := range map[string]struct {
 		change func(t *testing.T, w *world)

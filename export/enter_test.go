@@ -149,6 +149,7 @@ func batchIDOf(t testing.TB, e Entry) BatchID {
 
 // TestReplaceAndEnter: a device's rows go from two batches, of which one held no other; its destination is told, in the order of what happened.
 func TestReplaceAndEnter(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	devices := w.mint(t, 2)
 	w.send(t, pages(devices, 6, "a", testStart)...)
@@ -214,6 +215,7 @@ func TestReplaceAndEnter(t *testing.T) {
 
 // TestClaims: who was claimed over is refused, and nothing is claimed whose object is not published.
 func TestClaims(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	devices := w.mint(t, 2)
 	w.send(t, pages(devices, 4, "a", testStart)...)
@@ -284,6 +286,7 @@ func TestClaims(t *testing.T) {
 
 // TestStatements: what is no statement takes no number, and neither does a change that fails.
 func TestStatements(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	s := w.shipper(t, "warehouse", nil)
 	notices, err := w.notices("warehouse")

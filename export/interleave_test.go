@@ -128,6 +128,7 @@ func (x *interleaving) end(t *testing.T) {
 // TestInterleaving: whatever is sealed, entered and replaced, in whatever order, with a store that fails and restarts in between, the numbers
 // have no gap, the chain verifies, and nothing is lost but what was erased.
 func TestInterleaving(t *testing.T) {
+	t.Parallel()
 	for range 2 {
 		seed := rand.Uint64()
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -143,6 +144,7 @@ func TestInterleaving(t *testing.T) {
 
 // TestStatementsBesideRun: the same while Run seals and publishes.
 func TestStatementsBesideRun(t *testing.T) {
+	t.Parallel()
 	x := newInterleaving(t)
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup

@@ -54,6 +54,7 @@ func testRecipients(t testing.TB, class string) (Recipients, []Identities) {
 
 // TestNotices: they come back, and to the destination alone.
 func TestNotices(t *testing.T) {
+	t.Parallel()
 	to, ids := testRecipients(t, ClassX25519)
 	rapid.Check(t, func(r *rapid.T) {
 		comeBack(r, rapid.SliceOfN(rapid.Custom(anyNotice), 1, 2).Draw(r, "notices"), to, ids)
