@@ -77,11 +77,12 @@ func (c *Collector) Actor(f *fiber.Ctx, scope string) (name string, err error) {
 }
 
 // Visitor is who asks for a right of theirs by the cookie or the app's credential that the gateway minted. It applies the rules of consent posts:
-// site key, origin (G12), rate. Problem makes the answer of what it fails with. It lets pages of the site's origins read the answer.
-func (c *Collector) Visitor(f *fiber.Ctx) (Visitor, error) {
+// site key, origin (G12), rate. The site key stands in the query, or is the one that the body names. Problem makes the answer of what it fails with.
+// It lets pages of the site's origins read the answer.
+func (c *Collector) Visitor(f *fiber.Ctx, key string) (Visitor, error) {
 	r := c.read(f, routeOther)
 	c.allowOrigin(f, r.origin)
-	return c.visitor(r)
+	return c.visitor(r, key)
 }
 
 // ForgetCookie makes the browser drop the credential: its subject is being erased.

@@ -13,8 +13,8 @@ type Visitor struct {
 	Language string // the site's
 }
 
-// visitor copies nothing of the request: what it answers is the configuration's and the registry's.
-func (c *Collector) visitor(r *request) (Visitor, error) {
+// visitor copies nothing of the request: what it answers is the configuration's and the registry's. key is the site key that the body names.
+func (c *Collector) visitor(r *request, key string) (Visitor, error) {
 	who, err := c.caller(r)
 	if err != nil {
 		return Visitor{}, err
@@ -22,10 +22,10 @@ func (c *Collector) visitor(r *request) (Visitor, error) {
 	if who.token != nil {
 		return Visitor{}, errScope // whose? a back-end's requests go to the private listener
 	}
-	if r.key == "" && len(c.o.Sites) == 1 { // the only site there is: a link in a letter needs no key
+	if r.key == "" && key == "" && len(c.o.Sites) == 1 { // the only site there is: a link in a letter needs no key
 		r.key = c.o.Sites[0].Key
 	}
-	site, err := c.site(r, who, "")
+	site, err := c.site(r, who, key)
 	if err != nil {
 		return Visitor{}, err
 	}

@@ -17,7 +17,7 @@ func openRights(t *testing.T, change ...func(*collector.Options, *spool.Options)
 	e := open(t, change...)
 	app := e.edge.App()
 	visit := func(f *fiber.Ctx) error {
-		v, err := e.edge.Visitor(f)
+		v, err := e.edge.Visitor(f, f.Get("X-Key"))
 		if err != nil {
 			return err
 		}
@@ -82,6 +82,10 @@ func TestVisitor(t *testing.T) {
 		"a malformed cookie":              {[]string{"Cookie", "octroi-dev=canary"}, "demo", 200, "0 shop en"},
 		"another's name of the cookie":    {[]string{"Cookie", "__Host-octroi=" + credential}, "demo", 200, "0 shop en"},
 		"a visitor id in a header":        {[]string{"X-Visitor", credential}, "demo", 200, "0 shop en"},
+		"the key of the body":             {[]string{"Cookie", cookie, "Origin", origin, "X-Key", "demo"}, "", 200, own.body},
+		"the same in query and body":      {[]string{"Cookie", cookie, "Origin", origin, "X-Key", "demo"}, "demo", 200, own.body},
+		"another key in the body":         {[]string{"Cookie", cookie, "Origin", origin, "X-Key", "other"}, "demo", 400, "field"},
+		"an unknown key in the body":      {[]string{"Cookie", cookie, "Origin", origin, "X-Key", "canary"}, "", 401, "site_key"},
 		"an unlisted origin":              {[]string{"Cookie", cookie, "Origin", "https://evil.example"}, "demo", 403, "origin"},
 		"no origin at all":                {[]string{"Cookie", cookie, "Origin", "null"}, "demo", 403, "origin"},
 		"another site's origin":           {[]string{"Cookie", cookie, "Origin", "https://other.example"}, "demo", 403, "origin"},

@@ -108,8 +108,8 @@ func nonEmpty(texts ...string) (out []string) {
 func (g *gateway) addRights() {
 	rights.Routes(g.public, g.private, g.rights, rights.RouteOptions{
 		Actor: g.edge.Actor, Fail: g.edge.Fail, ForgetCookie: g.edge.ForgetCookie, Region: g.config.Sites[0].Region,
-		Visitor: func(c *fiber.Ctx) (rights.Visitor, error) {
-			v, err := g.edge.Visitor(c)
+		Visitor: func(c *fiber.Ctx, key string) (rights.Visitor, error) {
+			v, err := g.edge.Visitor(c, key)
 			return rights.Visitor{Subject: v.Device, Language: v.Language}, err
 		},
 	})
