@@ -68,8 +68,7 @@ func (r *Requests) verify(_ *state.Txn, q *requestRow, _ *Decision) (proof.Leaf,
 
 // approve takes the officer's signature of this very job. Of a request that asks nobody's leave it lifts the custodian's daily cap.
 func (r *Requests) approve(t *state.Txn, q *requestRow, d *Decision) (proof.Leaf, letter.Texts, error) {
-	lifts := (q.State == Approved || q.State == InProgress) && q.Approved == "" && q.Origin != proof.ByRetention
-	if !lifts {
+	if !q.waives() {
 		if err := q.move(Approve); err != nil {
 			return proof.Leaf{}, nil, err
 		}

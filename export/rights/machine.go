@@ -75,17 +75,25 @@ func (r *Requests) Run(ctx context.Context) error {
 		if err := r.o.State.Err(); err != nil {
 			return noCancel(ctx, err)
 		}
-		// Many open requests must not keep the machine, and the writer behind it, busy all the time.
-		pause := time.NewTimer(max(passPause, 10*time.Since(began)))
-		select {
-		case <-ctx.Done():
-			pause.Stop()
+		took := time.Since(began)
+		if !rest(ctx, min(4*took, passPause), nil) || !rest(ctx, max(passPause, 10*took), r.wake) {
 			return nil
-		case <-r.wake:
-			pause.Stop()
-		case <-pause.C:
 		}
 	}
+}
+
+// rest waits until wake holds something, at most d: many open requests must not keep the machine, and the writer behind it, busy all the time. It
+// is false when ctx has ended.
+func rest(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
+	pause := time.NewTimer(d)
+	defer pause.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-wake:
+	case <-pause.C:
+	}
+	return true
 }
 
 func noCancel(ctx context.Context, err error) error {

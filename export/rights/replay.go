@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/google/uuid"
 	"github.com/octroi/octroi/consent"
 	"github.com/octroi/octroi/consent/state"
 	"github.com/octroi/octroi/export"
@@ -43,7 +44,15 @@ func Replay(ctx context.Context, o ReplayOptions) (erased int, err error) {
 		}
 		bySubject[m.Subject] = s
 	}
+	withdrawn := map[string]bool{} // a withdrawal that was replayed before stands in the journal twice
 	for _, x := range entries {
+		if len(x.Purposes) > 0 {
+			same := fmt.Sprint(x.Mark.Subject, x.Purposes)
+			if withdrawn[same] {
+				continue
+			}
+			withdrawn[same] = true
+		}
 		again, err := r.replay(ctx, x, bySubject[x.Mark.Subject])
 		if err != nil {
 			return erased, fmt.Errorf("replaying suppression of request %s: %w", x.Request, err)
@@ -87,8 +96,7 @@ func (r *Requests) replay(ctx context.Context, x suppression, s subject.Subject)
 		q, err := readRequest(t, x.Request)
 		switch {
 		case errors.Is(err, ErrNoRequest):
-			_, err = r.enter(t, r.resubmission(x, s), x.Request)
-			return err
+			return r.resubmit(t, x, s)
 		case err != nil:
 			return err
 		case q.State.Final():
@@ -115,9 +123,11 @@ func (r *Requests) replay(ctx context.Context, x suppression, s subject.Subject)
 // replayWithdrawal withdraws again what a backup from before the withdrawal brought back. What it knows of was withdrawn there too, and may have been
 // granted anew since.
 func (r *Requests) replayWithdrawal(ctx context.Context, x suppression, s subject.Subject) (again bool, err error) {
-	_, err = r.request(x.Request)
-	if err == nil || !errors.Is(err, ErrNoRequest) || !s.Exists() {
+	if _, err = r.request(x.Request); err == nil || !errors.Is(err, ErrNoRequest) || !s.Exists() {
 		return false, ignore(err, ErrNoRequest)
+	}
+	if known, err := r.resubmitted(x); known || err != nil {
+		return false, err
 	}
 	_, err = r.o.Ledger.Withdraw(ctx, s, consent.Withdrawal{Purposes: x.Purposes, Method: "replay", Entity: gateway})
 	if err != nil && !errors.Is(err, consent.ErrUnknownPurpose) && !errors.Is(err, consent.ErrBasis) {
@@ -128,17 +138,33 @@ func (r *Requests) replayWithdrawal(ctx context.Context, x suppression, s subjec
 		if err := dropWithdrawn(t, s.Slot(), x.Purposes); err != nil { // of the withdrawal just made
 			return err
 		}
-		_, err := r.enter(t, r.resubmission(x, s), x.Request)
-		return err
+		return r.resubmit(t, x, s)
 	})
 	return err == nil, err
 }
 
-// resubmission is the request of a suppression as it first arrived: the same job, which the custodian may know.
-func (r *Requests) resubmission(x suppression, s subject.Subject) *submission {
-	return &submission{
+// resubmit makes, inside t, a request of a suppression that this state does not know. It has an id of its own: the custodian may have completed the
+// former one, which it never carries out again, and nobody here knows. An officer's has to be approved again.
+func (r *Requests) resubmit(t *state.Txn, x suppression, s subject.Subject) error {
+	in := submission{
 		right: proof.Erasure, origin: x.Origin, actor: gateway, subject: s, purposes: x.Purposes, received: x.Received, proven: true,
 	}
+	q, err := r.enter(t, &in, uuid.NewString())
+	if err != nil {
+		return err
+	}
+	t.Set(idKey(replayedPrefix, x.Request), []byte(q.ID))
+	return nil
+}
+
+// resubmitted says whether a replay before this one made the request.
+func (r *Requests) resubmitted(x suppression) (known bool, err error) {
+	err = r.o.State.View(func(v reader) error {
+		_, err := v.Get(idKey(replayedPrefix, x.Request))
+		known = err == nil
+		return ignore(err, state.ErrNotFound)
+	})
+	return known, err
 }
 
 func ignore(err, of error) error {

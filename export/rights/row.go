@@ -34,6 +34,7 @@ import (
 //	q/facts/<uuid>                       proof.Facts as they were offered for the certificate
 //	q/certificate/<uuid>                 text of the certificate
 //	q/schedule/<policy hash, hex>        text of the approved retention schedule of a policy
+//	q/replayed/<uuid>                    id (text) of the request that a replay made of a suppression, by the request of the suppression
 //	q/retention/<destination>/<purpose>  number (8) of the last stream entry whose batch's time is over for the purpose
 //	q/leaf/<leaf index (8)>              evidence.Opening of a leaf of this package
 type requestRow struct {
@@ -146,6 +147,7 @@ const (
 	factsPrefix       = "q/facts/"
 	certificatePrefix = "q/certificate/"
 	schedulePrefix    = "q/schedule/"
+	replayedPrefix    = "q/replayed/"
 	retentionPrefix   = "q/retention/"
 	leafPrefix        = "q/leaf/"
 )

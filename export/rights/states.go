@@ -86,11 +86,17 @@ func (q *requestRow) can(a Action) bool {
 	return false
 }
 
+// waives says whether an approval now would let the custodian carry out what it may not without: beyond its daily cap, or an officer's request
+// that a replay made again.
+func (q *requestRow) waives() bool {
+	return (q.State == Approved || q.State == InProgress) && q.Approved == "" && q.Origin != proof.ByRetention
+}
+
 // possible lists what people can do with the request now.
 func (q *requestRow) possible() []string {
 	var list []string
 	for _, a := range Actions() {
-		if q.can(a) {
+		if q.can(a) || a == Approve && q.waives() {
 			list = append(list, string(a))
 		}
 	}
