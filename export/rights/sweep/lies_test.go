@@ -281,8 +281,8 @@ func TestSelfService(t *testing.T) {
 		subjects[i] = i + 1
 	}
 	b := g.ship("warehouse", subjects...)
-	g.lie = func(work *proof.Work) { // a new batch of a thousand in each answer
-		for n := range 1000 {
+	g.lie = func(work *proof.Work) { // another five hundred in each answer
+		for n := range 500 {
 			origin := []proof.Origin{proof.ByPerson, proof.ByWithdrawal}[n%2]
 			j := g.job(g.answers["GET work 200"]*1000+n, proof.Erasure, origin, n%400+1)
 			if origin == proof.ByWithdrawal {
@@ -477,13 +477,13 @@ func TestStoreAway(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.gateway
 	var batches []*batch
-	for range 20 {
+	for range 8 {
 		batches = append(batches, g.ship("warehouse", 1, 2))
 	}
 	q := g.ask(g.job(1, proof.Erasure, proof.ByPerson, 1), nil)
 	away := &down{Archive: w.store, down: true}
 	s := w.custodian(func(o *sweep.Options) { o.Archive = away })
-	if _, err := s.Once(t.Context()); err == nil || away.asked > 8 {
+	if _, err := s.Once(t.Context()); err == nil || away.asked > 5 {
 		t.Fatalf("%v after %d requests", err, away.asked)
 	}
 	away.down = false

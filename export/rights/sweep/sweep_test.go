@@ -415,7 +415,7 @@ func TestTwoCustodians(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.gateway
 	var batches []*batch
-	for n := range 8 {
+	for n := range 5 {
 		batches = append(batches, g.ship("warehouse", 1, 2, n+10))
 	}
 	one, two := g.ask(g.job(1, proof.Erasure, proof.ByPerson, 1), nil), g.ask(g.job(2, proof.Erasure, proof.ByPerson, 2), nil)
