@@ -130,7 +130,7 @@ func (s *signature) request(ctx context.Context, request string) error {
 	if err := showJob(s.out, j, now); err != nil {
 		return err
 	}
-	if err := s.confirmed("request", request[:8]); err != nil {
+	if err := s.confirmed("request", request); err != nil {
 		return err
 	}
 	approval, err := proof.Approve(*j, s.key)
@@ -181,10 +181,11 @@ func showJob(w io.Writer, j *proof.Job, now *standing) error {
 	return t.Flush()
 }
 
-// confirmed asks for the first characters of what is signed.
-func (s *signature) confirmed(what, want string) error {
+// confirmed asks for the first characters of what is signed; all of them do as well.
+func (s *signature) confirmed(what, id string) error {
+	want := id[:8]
 	if s.flags.yes {
-		if slices.Contains(s.flags.confirm, want) {
+		if slices.Contains(s.flags.confirm, want) || slices.Contains(s.flags.confirm, id) {
 			return nil
 		}
 		return fmt.Errorf("%w: --confirm does not hold the first 8 characters of the %s", errUnsure, what)
@@ -215,7 +216,7 @@ func (s *signature) schedule(ctx context.Context) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	if err := s.confirmed("policy", x.Policy[:8]); err != nil {
+	if err := s.confirmed("policy", x.Policy); err != nil {
 		return err
 	}
 	approval, err := proof.ApproveSchedule(x, s.key)

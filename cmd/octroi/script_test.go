@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -57,11 +58,12 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			e.Values[worldKey{}] = &world{jar: jar}
+			e.Setenv("YESTERDAY", time.Now().Add(-24*time.Hour).UTC().Format(time.RFC3339))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"install": installCommand, "gateway": gatewayCommand, "http": httpCommand, "forget-cookies": forgetCookies, "keep": keepCommand,
-			"await": awaitCommand, "edit": editCommand, "nowhere": nowhereCommand, "flip": flipCommand,
+			"await": awaitCommand, "edit": editCommand, "nowhere": nowhereCommand, "flip": flipCommand, "until": untilCommand,
 		},
 	})
 }
@@ -261,6 +263,25 @@ func awaitCommand(ts *testscript.TestScript, _ bool, args []string) {
 		time.Sleep(200 * time.Millisecond)
 	}
 	ts.Fatalf("never came true: %v: %v", args, err)
+}
+
+// until PATTERN TOKEN-FILE URL asks again and again until the answer matches, for at most a minute.
+func untilCommand(ts *testscript.TestScript, _ bool, args []string) {
+	pattern, answer := regexp.MustCompile(args[0]), ""
+	for range 300 {
+		req, err := http.NewRequest(http.MethodGet, args[2], nil)
+		ts.Check(err)
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(ts.ReadFile(args[1])))
+		resp, err := http.DefaultClient.Do(req)
+		ts.Check(err)
+		b, err := io.ReadAll(resp.Body)
+		ts.Check(errors.Join(err, resp.Body.Close()))
+		if answer = string(b); pattern.MatchString(answer) {
+			return
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	ts.Fatalf("%s never answered %s: %s", args[2], args[0], answer)
 }
 
 // nowhere PATTERN DIR… fails when a file below one of the folders holds what matches. It fails too when it has looked at no file.
