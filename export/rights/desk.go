@@ -285,9 +285,10 @@ func (r *Requests) find(in *wish, region string) (s subject.Subject, err error) 
 
 func (r *Requests) show(q *requestRow, status int) (reply, error) {
 	f := r.full(q)
-	var err error
-	f.Letter, err = r.letterOf(q)
-	return reply{status: status, value: f}, err
+	var err1, err2 error
+	f.Letter, err1 = r.letterOf(q)
+	f.Failed, err2 = r.failuresOf(q.ID)
+	return reply{status: status, value: f}, errors.Join(err1, err2)
 }
 
 func (r *Requests) getList(c *call) (reply, error) {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/octroi/octroi/consent/state"
 	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/export/rights/access"
 	"github.com/octroi/octroi/export/rights/letter"
@@ -149,7 +150,46 @@ type full struct {
 	SpoolGone   time.Time    `json:"spool_gone,omitzero"`
 	Purged      time.Time    `json:"purged,omitzero"`
 	Refused     *Refusal     `json:"refused,omitempty"` // why the custodian does not carry it out
+	Failed      []failure    `json:"failed,omitempty"`  // the batches that it could not do; of one request that is shown, some of them
 	Evidence    []int64      `json:"evidence"`          // leaves of the log
+}
+
+// failure is why the custodian could not do a batch that a request waits for.
+type failure struct {
+	Batch       string `json:"batch"`
+	Destination string `json:"destination"`
+	Refusal
+}
+
+// maxFailures bounds those that are shown of one request.
+const maxFailures = 20
+
+// failuresOf are those that a request waits for.
+func (r *Requests) failuresOf(request string) (list []failure, err error) {
+	err = r.o.State.View(func(v reader) error {
+		return v.Scan([]byte(batchPrefix), func(key, value []byte) error {
+			var row batchRow
+			if json.Unmarshal(value, &row) != nil || len(key) != len(batchPrefix)+16 {
+				return fmt.Errorf("%w: batch", ErrStored)
+			}
+			id := export.BatchID(key[len(batchPrefix):])
+			if row.Failed == nil {
+				return nil
+			}
+			_, err := v.Get(wantKey(id, request))
+			switch {
+			case errors.Is(err, state.ErrNotFound):
+				return nil
+			case err != nil:
+				return err
+			case len(list) == maxFailures:
+				return state.ErrStop
+			}
+			list = append(list, failure{id.String(), row.Destination, *row.Failed})
+			return nil
+		})
+	})
+	return list, err
 }
 
 func (r *Requests) brief(q *requestRow) brief {
