@@ -72,7 +72,7 @@ type desk struct {
 	o RouteOptions
 }
 
-// visitor serves a person. A secret is tried before the credential is looked at: both come in the same header.
+// visitor serves a person. A secret comes in the same header as an app's credential and looks like one: it is the credential of nobody.
 func (d desk) visitor(do func(*call) (reply, error)) fiber.Handler {
 	return func(f *fiber.Ctx) error {
 		v, err := d.o.Visitor(f, keyIn(f.Body()))
