@@ -57,8 +57,8 @@ func (d *demo) table() {
 		for _, x := range s.Destinations {
 			fmt.Fprintf(t, "shipped to %s\t%d batches with %d rows this run%s\n", x.Name, x.Batches, x.Rows, x.trouble())
 		}
-		for _, line := range requests(s.Rights) {
-			fmt.Fprintf(t, "requests\t%s\n", line)
+		for i, line := range requests(s.Rights) {
+			fmt.Fprintf(t, "%s\t%s\n", []string{"requests", ""}[min(i, 1)], line)
 		}
 	}
 	for _, name := range demoDestinations {
@@ -77,11 +77,14 @@ func requests(f rights.Figures) (lines []string) {
 		}
 		lines = append(lines, fmt.Sprintf("%d %s by %s: %s, due from %s", x.Count, x.Right, x.Origin, state, x.Due.Local().Format(time.DateOnly)))
 	}
+	for _, x := range f.Closed {
+		lines = append(lines, fmt.Sprintf("%d %s by %s: %s", x.Count, x.Right, x.Origin, x.State))
+	}
 	if f.Overdue+f.Refused+f.Failed+f.Stuck > 0 {
 		lines = append(lines, fmt.Sprintf("to be looked at: %d overdue, %d refused by the custodian, %d batches failed, %d stuck", f.Overdue, f.Refused, f.Failed, f.Stuck))
 	}
 	if len(lines) == 0 {
-		return []string{"none is open"}
+		return []string{"none yet"}
 	}
 	return lines
 }

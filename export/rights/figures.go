@@ -12,6 +12,7 @@ import (
 type Figures struct {
 	At          time.Time  `json:"at"` // of the pass of the machine that counted
 	Open        []Standing `json:"open"`
+	Closed      []Standing `json:"closed"` // since the start
 	Overdue     int        `json:"overdue"`
 	Custodian   int        `json:"custodian"`             // requests that wait for the custodian
 	LastContact time.Time  `json:"last_contact,omitzero"` // when it last asked for work, since the start
@@ -22,14 +23,33 @@ type Figures struct {
 	Troubles    int        `json:"troubles"`              // failures of the last pass, each in the log
 }
 
-// Standing counts the open requests of one right and state.
+// Standing counts the requests of one right, origin and state.
 type Standing struct {
 	Right  proof.Right  `json:"right"`
 	Origin proof.Origin `json:"origin"`
 	State  State        `json:"state"`
 	Step   string       `json:"step,omitempty"`
 	Count  int          `json:"count"`
-	Due    time.Time    `json:"due"` // the earliest
+	Due    time.Time    `json:"due,omitzero"` // the earliest, of open ones
+}
+
+// closing counts a request that has reached its end.
+func (r *Requests) closing(s Standing) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.closed {
+		if x := &r.closed[i]; x.Right == s.Right && x.Origin == s.Origin && x.State == s.State {
+			x.Count++
+			return
+		}
+	}
+	s.Count = 1
+	r.closed = append(r.closed, s)
+	slices.SortFunc(r.closed, compareStandings)
+}
+
+func compareStandings(a, b Standing) int {
+	return cmp.Or(cmp.Compare(a.Right, b.Right), cmp.Compare(a.Origin, b.Origin), cmp.Compare(a.State, b.State), cmp.Compare(a.Step, b.Step))
 }
 
 // Total is how many requests are open.
@@ -77,9 +97,7 @@ func (f *Figures) add(q *requestRow) {
 // publish makes the figures of a pass those that are shown.
 func (r *Requests) publish(f Figures) {
 	f.Failed = r.failing()
-	slices.SortFunc(f.Open, func(a, b Standing) int {
-		return cmp.Or(cmp.Compare(a.Right, b.Right), cmp.Compare(a.Origin, b.Origin), cmp.Compare(a.State, b.State), cmp.Compare(a.Step, b.Step))
-	})
+	slices.SortFunc(f.Open, compareStandings)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.figures = f
@@ -110,7 +128,7 @@ func (r *Requests) Figures() Figures {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f := r.figures
-	f.Open = slices.Clone(f.Open)
+	f.Open, f.Closed = slices.Clone(f.Open), slices.Clone(r.closed)
 	f.LastContact, f.Unscheduled = r.custody, r.unscheduled
 	return f
 }

@@ -250,7 +250,8 @@ func (r *Requests) close(t *state.Txn, q *requestRow) {
 	}
 	t.Set(timedKey(forgetPrefix, q.Closed.Add(kept), q.ID), nil)
 	t.Delete(idKey(openPrefix, q.ID))
-	t.OnCommit(func() { r.open.Add(-1) })
+	ended := Standing{Right: q.Right, Origin: q.Origin, State: q.State}
+	t.OnCommit(func() { r.open.Add(-1); r.closing(ended) })
 }
 
 // change reads a request inside the writer, lets fn change it, and writes it.

@@ -140,7 +140,8 @@ type Requests struct {
 	figures Figures   // of the last pass, guarded by mu
 	custody time.Time // when the custodian last asked for work, guarded by mu
 
-	unscheduled int // destinations and purposes whose batches wait for an approved schedule, guarded by mu
+	closed      []Standing // since the start, guarded by mu
+	unscheduled int        // destinations and purposes whose batches wait for an approved schedule, guarded by mu
 }
 
 // Open resumes what was begun: whoever is suppressed is severed before it returns (rights.md step 3).
