@@ -166,10 +166,21 @@ Try, in another terminal:
   curl -s -b jar 'http://%[1]s/v1/events?k=demo' --json '{"id":"2","type":"page_view","fields":{"url":"https://shop.example/me?q=x"}}'
   grep -h shop.example/me -r %[3]s/loaded/warehouse
 
-  # 4. withdraw: the next event is refused
+  # 4. ask for everything that is kept under this cookie; some seconds later open it, once: access.html in a browser
+  ID=$(curl -s -b jar 'http://%[1]s/v1/me/requests?k=demo' --json '{"right":"access"}' | sed 's/.*"id":"\([^"]*\)".*/\1/')
+  sleep 20; curl -s -b jar "http://%[1]s/v1/me/requests/$ID/package?k=demo" -o access.html
+
+  # 5. be erased: the cookie is dead at once, the row leaves the objects and the loaded files, and a certificate says so
+  curl -s -b jar 'http://%[1]s/v1/me/requests?k=demo' --json '{"right":"erasure"}' -o erasure.json; sleep 30
+  ID=$(sed 's/.*"id":"\([^"]*\)".*/\1/' erasure.json); SECRET=$(sed 's/.*"secret":"\([^"]*\)".*/\1/' erasure.json)
+  curl -s -H "Authorization: Bearer $SECRET" "http://%[1]s/v1/me/requests/$ID/certificate?k=demo" -o certificate.jwt
+  %[4]s verify certificate certificate.jwt --key %[3]s/dpo/log.key.pub --custodian-key %[3]s/dpo/custodian.key.pub
+  grep -h shop.example/me -r %[3]s/loaded/warehouse || echo gone
+
+  # 6. or only withdraw (with a new cookie): the next event is refused, and what was kept for that purpose is erased
   curl -s -b jar 'http://%[1]s/v1/consents/withdraw' --json '{"k":"demo"}'
 
-  # 5. what was shipped opens only with a recipient's key, and the evidence verifies offline
+  # 7. what was shipped opens only with a recipient's key, and the evidence verifies offline
   %[4]s evidence --url http://%[2]s --token-file %[3]s/gateway/admin.token --out /tmp/octroi-log
   %[4]s verify log /tmp/octroi-log --key %[3]s/dpo/log.key.pub
   %[4]s verify stream %[3]s/objects --destination warehouse --key %[3]s/dpo/signing.key.pub
