@@ -226,9 +226,18 @@ func newWorld(t testing.TB, change ...func(*Options)) *world {
 
 func openWorld(t testing.TB, dir string, change ...func(*Options)) *world {
 	t.Helper()
+	return openStored(t, dir, nil, nil, change...)
+}
+
+// openStored has other stores than a folder: as the gateway may use it, and as the custodian may.
+func openStored(t testing.TB, dir string, gateway export.Objects, custodian export.Archive, change ...func(*Options)) *world {
+	t.Helper()
 	w, err := openParts(dir)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if gateway != nil {
+		w.objects, w.archive = gateway, custodian
 	}
 	t.Cleanup(func() {
 		if err := w.close(); err != nil && !errors.Is(err, state.ErrClosed) && !errors.Is(err, os.ErrClosed) {
