@@ -354,7 +354,8 @@ func (r *Requests) postDecision(c *call) (reply, error) {
 type scheduled struct {
 	InForce  bool           `json:"in_force"`
 	Schedule proof.Schedule `json:"schedule"` // of the policy in force, to be approved
-	Waiting  int            `json:"waiting"`  // destinations and purposes whose batches are over and wait for it
+	Waiting  int            `json:"waiting"`  // destinations and purposes whose batches are over and wait for a schedule
+	Without  []string       `json:"without"`  // hashes of the policies that these were shipped under, and whose schedule nobody has approved
 }
 
 func (r *Requests) getSchedule(*call) (reply, error) {
@@ -363,7 +364,14 @@ func (r *Requests) getSchedule(*call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return reply{status: http.StatusOK, value: scheduled{kept != nil, s, r.Figures().Unscheduled}}, nil
+	return reply{status: http.StatusOK, value: scheduled{kept != nil, s, r.Figures().Unscheduled, r.unapproved()}}, nil
+}
+
+// unapproved are the policies whose schedule is missing.
+func (r *Requests) unapproved() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.without)
 }
 
 func (r *Requests) postSchedule(c *call) (reply, error) {

@@ -23,13 +23,14 @@ const (
 )
 
 // retire makes a job of the batches whose newest row is beyond the retention of a purpose (GDPR Art. 5(1)(e)), for each destination and purpose
-// one at a time. The custodian cuts by its own clock, under a schedule that the officer approved for the policy of the batch; without it batches wait.
+// one at a time. The custodian cuts by its own clock, under a schedule that the officer approved for the policy of the batch; without it batches wait,
+// and the schedule of a former policy can still be approved.
 func (r *Requests) retire(ctx context.Context) error {
 	busy, err := r.retiring()
 	if err != nil {
 		return err
 	}
-	waiting := 0
+	waiting, without := 0, []string{}
 	for _, destination := range r.destinations {
 		for _, p := range r.o.Policy.Purposes() {
 			if r.o.Policy.RecipientOf(destination)&p.Bit() == 0 || busy[destination+"/"+p.ID] {
@@ -39,13 +40,14 @@ func (r *Requests) retire(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("%s of %s: %w", p.ID, destination, err)
 			}
-			if blocked {
-				waiting++
+			if blocked != "" {
+				waiting, without = waiting+1, append(without, blocked)
 			}
 		}
 	}
 	r.mu.Lock()
-	r.unscheduled = waiting
+	slices.Sort(without)
+	r.unscheduled, r.without = waiting, slices.Compact(without)
 	r.mu.Unlock()
 	return nil
 }
@@ -77,22 +79,22 @@ type retired struct {
 	policy  string // hash, of all of them
 	batches []string
 	next    uint64 // stream number of the first entry that was not taken
-	blocked bool   // by a schedule that is missing
+	blocked string // hash of the policy whose schedule is missing
 }
 
-func (r *Requests) retireOf(ctx context.Context, destination string, p *policies.Purpose) (blocked bool, err error) {
+func (r *Requests) retireOf(ctx context.Context, destination string, p *policies.Purpose) (blocked string, err error) {
 	key := []byte(retentionPrefix + destination + "/" + p.ID)
 	after, err := r.retiredUpTo(key)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	rows, last, err := r.o.Index.Sealed(destination, after, retiredLook)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	x := retired{next: last}
 	if err := r.gather(&x, rows, p); err != nil {
-		return false, err
+		return "", err
 	}
 	if x.next == after {
 		return x.blocked, nil
@@ -138,7 +140,9 @@ func (r *Requests) gather(x *retired, rows []export.BatchRow, p *policies.Purpos
 		}
 		over := !period.AddTo(b.Batch.To).After(r.now())
 		if !over || !scheduled || len(x.batches) == retiredBatches || x.policy != "" && x.policy != b.Batch.PolicyHash {
-			x.blocked = over && !scheduled
+			if over && !scheduled {
+				x.blocked = b.Batch.PolicyHash
+			}
 			x.next = b.Number - 1
 			return nil
 		}
@@ -195,16 +199,20 @@ func (r *Requests) beginRetention(ctx context.Context, q *requestRow) error {
 	return err
 }
 
-// keepSchedule takes the officer's signature of the retention of the policy in force.
+// keepSchedule takes the officer's signature of a policy's retention. That of the policy in force must say what it says; that of a former one, under
+// which batches were shipped, is the officer's word.
 func (r *Requests) keepSchedule(ctx context.Context, text string) error {
 	s, err := proof.VerifySchedule(text, r.o.Approval)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrSchedule, err)
 	}
 	want := proof.NewSchedule(r.o.Node, r.o.Policy, s.IssuedAt)
+	if s.Node != want.Node {
+		return fmt.Errorf("%w: it is of another node", ErrSchedule)
+	}
 	one, err1 := json.Marshal(s)
 	two, err2 := json.Marshal(want)
-	if err1 != nil || err2 != nil || string(one) != string(two) {
+	if s.Policy == want.Policy && (err1 != nil || err2 != nil || string(one) != string(two)) {
 		return fmt.Errorf("%w: it says something else than the policy", ErrSchedule)
 	}
 	err = r.o.State.Update(ctx, func(t *state.Txn) error { t.Set([]byte(schedulePrefix+s.Policy), []byte(text)); return nil })

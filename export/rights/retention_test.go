@@ -1,6 +1,7 @@
 package rights
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -47,6 +48,9 @@ func TestRetention(t *testing.T) {
 	post(other, approvalKey).want(t, 422, "code", "schedule")
 	post(proof.NewSchedule("b", w.policy, w.now()), approvalKey).want(t, 422, "code", "schedule")
 	post(schedule, custodianKey).want(t, 422, "code", "schedule")
+	former := other // what was shipped under a policy that is no more can end too: the officer says how long it was kept
+	former.Policy = strings.Repeat("0", 64)
+	post(former, approvalKey).want(t, 200, "in_force", "false", "waiting", "1", "without", "["+schedule.Policy+"]")
 	post(schedule, approvalKey).want(t, 200, "in_force", "true", "waiting", "0")
 
 	open := w.opened(t)

@@ -142,6 +142,7 @@ type Requests struct {
 
 	closed      []Standing // since the start, guarded by mu
 	unscheduled int        // destinations and purposes whose batches wait for an approved schedule, guarded by mu
+	without     []string   // hashes of the policies whose schedule that is, guarded by mu
 }
 
 // Open resumes what was begun: whoever is suppressed is severed before it returns (rights.md step 3).
