@@ -14,6 +14,7 @@ type content struct {
 	restricted    people
 	shown, hidden *stagedFile // made with their first row
 	effect        effect
+	dry           bool // only the effect is asked for
 }
 
 // put adds a row that stays; hidden says whether it was under restriction.
@@ -29,6 +30,9 @@ func (w *content) put(row *pseudonymize.Row, hidden bool) (err error) {
 	case !hide && hidden:
 		w.effect.shown++
 	}
+	if w.dry {
+		return nil
+	}
 	if *to == nil {
 		if *to, err = w.c.f.stage(); err != nil {
 			return err
@@ -41,7 +45,9 @@ func (w *content) put(row *pseudonymize.Row, hidden bool) (err error) {
 // drop forgets a row that goes.
 func (w *content) drop(site string, id [16]byte) {
 	w.effect.gone++
-	w.c.gone.add(site, id)
+	if !w.dry {
+		w.c.gone.add(site, id)
+	}
 }
 
 // cut takes out of the batch what the order's cuts say.

@@ -1,7 +1,8 @@
 package load
 
 // databaseMigrations bring the schema from one version to the next: version n is what the first n have made. Those that were released never
-// change. deploy/warehouse/README.md describes the tables to who reads them.
+// change. Ids compare by bytes (COLLATE "C"): faster, and an index stays right when the operating system sorts words anew.
+// deploy/warehouse/README.md describes the tables to who reads them.
 var databaseMigrations = [...]string{
 	`
 CREATE TABLE about (
@@ -21,7 +22,7 @@ CREATE TABLE positions (
 );
 
 CREATE TABLE batches (
-    batch              text PRIMARY KEY,
+    batch              text COLLATE "C" PRIMARY KEY,
     node               text   NOT NULL,
     number             bigint NOT NULL, -- of the batch entry in the node's stream
     stated             bigint NOT NULL, -- of the entry that stated the object that the rows are of
@@ -35,24 +36,24 @@ CREATE TABLE batches (
 CREATE INDEX batches_node ON batches (node);
 
 CREATE TABLE events (
-    event_id    text        NOT NULL,
+    event_id    text COLLATE "C" NOT NULL,
     time        timestamptz NOT NULL,
     received_at timestamptz NOT NULL,
-    device      text,
-    person      text,
-    type        text        NOT NULL,
-    channel     text        NOT NULL,
-    stage       text        NOT NULL,
-    site        text        NOT NULL,
-    grants      jsonb       NOT NULL,
-    policy      text        NOT NULL,
+    device      text COLLATE "C",
+    person      text COLLATE "C",
+    type        text NOT NULL,
+    channel     text NOT NULL,
+    stage       text NOT NULL,
+    site        text COLLATE "C" NOT NULL,
+    grants      jsonb NOT NULL,
+    policy      text NOT NULL,
     campaign    text,
     source      text,
     medium      text,
     value_minor bigint,
     currency    text,
-    properties  jsonb       NOT NULL,
-    batch       text        NOT NULL,
+    properties  jsonb NOT NULL,
+    batch       text COLLATE "C" NOT NULL,
     PRIMARY KEY (site, event_id)
 );
 -- By these rows are erased: those of a batch, and those of a pseudonym.

@@ -222,7 +222,7 @@ func TestCancelled(t *testing.T) {
 // A crash between the rename and the transaction leaves a file that is not recorded: a state of before stands for it. Whatever is
 // published, loaded and lost so, in the end every event is there once.
 func TestLostTransactionsProperty(t *testing.T) {
-	fewer(t, "25")
+	fewer(t, "15")
 	rapid.Check(t, func(r *rapid.T) {
 		objects, err := export.OpenDir(t.TempDir())
 		if err != nil {

@@ -218,12 +218,20 @@ func (c *folderChange) carryOut(_ context.Context, o order) (effect, error) {
 		if err := m.run(&w); err != nil {
 			return effect{}, err
 		}
-	} else if err := w.cut(&o); err != nil {
+		_, err := c.keep(r, &w)
+		return w.effect, err
+	}
+	// Most notices come when their batches were brought to their new objects already: a look costs less than a rewrite.
+	look := content{c: c, restricted: r.Restricted, dry: true}
+	if err := look.cut(&o); err != nil {
 		return effect{}, err
 	}
-	if o.newest == nil && w.effect == (effect{}) {
-		c.records = append(c.records, r) // what was staged has no move, and goes
+	if look.effect == (effect{}) {
+		c.records = append(c.records, r)
 		return effect{}, nil
+	}
+	if err := w.cut(&o); err != nil {
+		return effect{}, err
 	}
 	_, err := c.keep(r, &w)
 	return w.effect, err
@@ -274,7 +282,6 @@ func (c *folderChange) commit(context.Context) error {
 		return fmt.Errorf("finishing entry %d: %w", c.at.Number, err)
 	}
 	c.f.unfinished = false
-	c.discard()
 	return nil
 }
 
@@ -302,16 +309,11 @@ func (c *folderChange) write() error {
 // rollback forgets the change. What is in doubt stays staged until the next Open knows.
 func (c *folderChange) rollback() {
 	c.tx.Rollback()
-	if !c.committed {
-		c.discard()
+	if c.committed {
+		return
 	}
-}
-
-// discard removes what is staged still.
-func (c *folderChange) discard() {
 	for _, s := range c.staged {
-		s.file.Close()
+		s.file.Close() // again, where it is finished
 		os.Remove(filepath.Join(c.f.dir, stagedFolder, s.name))
 	}
-	c.staged = nil
 }

@@ -13,7 +13,7 @@ import (
 
 // Whatever happens in the stream, whenever a loader looks: in the end it has the rows that are left, as a loader that begins anew.
 func TestStories(t *testing.T) {
-	fewer(t, "30")
+	fewer(t, "12")
 	rapid.Check(t, func(r *rapid.T) {
 		store := t.TempDir()
 		objects, err := export.OpenDir(store)
@@ -23,7 +23,7 @@ func TestStories(t *testing.T) {
 		defer objects.Close()
 		s := loadtest.NewStory(t, loadtest.New(t, objects), store)
 		o := options(t, s.G, t.TempDir())
-		o.Format = rapid.SampledFrom([]string{load.Parquet, load.NDJSON}).Draw(r, "format")
+		o.Format = rapid.SampledFrom([]string{load.NDJSON, load.NDJSON, load.Parquet}).Draw(r, "format")
 		for range rapid.IntRange(1, 14).Draw(r, "steps") {
 			s.Step(r)
 			if rapid.IntRange(0, 3).Draw(r, "load") > 0 {
