@@ -46,16 +46,20 @@ func (d DestinationStatus) trouble() string {
 	return ", " + strconv.Itoa(d.Waiting) + " waiting: " + d.Error
 }
 
+// maxPrivateBody bounds the body of a request to the private listener, but for an access package.
+const maxPrivateBody = 64 << 10
+
 // downloadTimeout is what the largest answer, the evidence log, may take over a slow line.
 const downloadTimeout = 30 * time.Minute
 
 // privateApp is the private listener: for the DPO and the data team, behind tokens; health and metrics are open, and hold no personal data.
 func (g *gateway) privateApp() *fiber.App {
 	app := fiber.New(fiber.Config{
-		DisableStartupMessage: true, BodyLimit: 64 << 10, ReadTimeout: 10 * time.Second, WriteTimeout: downloadTimeout, IdleTimeout: time.Minute,
+		DisableStartupMessage: true, BodyLimit: maxPrivateBody, ReadTimeout: 10 * time.Second, WriteTimeout: downloadTimeout, IdleTimeout: time.Minute,
 		StreamRequestBody: true, // an access package is longer than the limit, which everything else keeps
 		ErrorHandler:      g.edge.Problem,
 	})
+	app.Use(rights.BoundBodies(maxPrivateBody, g.edge.Fail))
 	g.addHealth(app)
 	g.metrics.MustRegister(figures{g})
 	app.Get("/metrics", adaptor.HTTPHandler(promhttp.HandlerFor(g.metrics, promhttp.HandlerOpts{})))
