@@ -125,6 +125,7 @@ func libraries() []library {
 			"cmd/octroi/token.go",
 		}},
 		{"github.com/dgraph-io/badger", []string{"consent/state"}, nil},
+		{"github.com/jackc/pgx", []string{"export/load"}, nil},
 	}
 }
 
