@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -16,9 +17,12 @@ import (
 )
 
 // destination is one of the run's two: warehouse holds those who consent, accounting holds everyone, under the contract.
-type destination struct{ name, format string }
+type destination struct {
+	name, format string
+	consenting   bool // it holds only those
+}
 
-var destinations = []destination{{"warehouse", "parquet"}, {"accounting", "ndjson"}}
+var destinations = []destination{{"warehouse", "parquet", true}, {"accounting", "ndjson", false}}
 
 // bucket is a real S3 server with a versioned bucket.
 type bucket struct {
@@ -75,7 +79,8 @@ func (b *bucket) stop() {
 	_ = b.process.Wait()
 }
 
-// install creates the installation: the product's own init, then the run's policy (validity of two years, no age limit) and S3.
+// install creates the installation: the product's own init, then the run's policy (validity of two years, no age limit), S3, small
+// batches, and seconds where a site has minutes.
 func (r *run) install(ctx context.Context) (err error) {
 	if r.public, err = freeport.Address(); err != nil {
 		return err
@@ -88,17 +93,22 @@ func (r *run) install(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, dir := range []string{r.path("gateway", "keys"), r.path("warehouse")} {
+	for _, dir := range []string{r.path("gateway", "keys"), r.path("warehouse"), r.path("custodian")} {
 		secret := "[default]\naws_access_key_id = " + accessKey + "\naws_secret_access_key = " + secretKey + "\n"
 		if err := os.WriteFile(filepath.Join(dir, "s3-credentials"), []byte(secret), 0o600); err != nil {
 			return err
 		}
 	}
-	s3 := fmt.Sprintf("s3:\n    endpoint: http://%s\n    bucket: %s\n    credentials: keys/s3-credentials", r.bucket.endpoint, bucketName)
-	if err := edit(r.path("gateway", "octroi.yaml"), "127.0.0.1:8080", r.public, "127.0.0.1:8081", r.private, "directory: ../objects", s3, "    too_old: P7D\n", ""); err != nil {
-		return err
+	s3 := func(credentials string) string {
+		return fmt.Sprintf("s3:\n    endpoint: http://%s\n    bucket: %s\n    credentials: %s", r.bucket.endpoint, bucketName, credentials)
 	}
-	if err := edit(r.path("gateway", "policies", "audience.yaml"), "validity: P6M", "validity: P24M", "retention: P13M", "retention: P36M"); err != nil {
+	err = errors.Join(
+		edit(r.path("gateway", "octroi.yaml"), "127.0.0.1:8080", r.public, "127.0.0.1:8081", r.private, "directory: ../objects", s3("keys/s3-credentials"),
+			"    too_old: P7D\n", "", "interval: 1s", "interval: 1s\n    max_rows: 500", "dir: spool", "dir: spool\n  segment_age: 1s", "notices: 24h", "notices: 1s"),
+		edit(r.path("gateway", "policies", "audience.yaml"), "validity: P6M", "validity: P24M", "retention: P13M", "retention: P36M"),
+		edit(r.path("custodian", "custodian.yaml"), "127.0.0.1:8081", r.private, "directory: ../objects", s3("s3-credentials"), "poll: 5s", "poll: 500ms"),
+	)
+	if err != nil {
 		return err
 	}
 	return r.exec(ctx, filepath.Join(r.bin, "octroi"), "check", "--config", r.path("gateway", "octroi.yaml"))
@@ -122,9 +132,12 @@ func edit(file string, pairs ...string) error {
 
 // loadArgs are what a destination's data team would type.
 func (r *run) loadArgs(d destination) []string {
+	return append(r.streamArgs(d), "--into", r.path("loaded", d.name), "--format", d.format)
+}
+
+func (r *run) streamArgs(d destination) []string {
 	return []string{
 		"--from", "s3://" + bucketName, "--s3-endpoint", "http://" + r.bucket.endpoint, "--s3-credentials", r.path("warehouse", "s3-credentials"),
 		"--destination", d.name, "--identity", r.path("warehouse", d.name, "identity.txt"), "--gateway-key", r.path("warehouse", d.name, "signing.key.pub"),
-		"--into", r.path("loaded", d.name), "--format", d.format,
 	}
 }

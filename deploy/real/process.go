@@ -102,41 +102,62 @@ func (s *supervised) end() error {
 	}
 }
 
-// kill kills at random until ctx ends or the numbers are reached.
-func (r *run) kill(ctx context.Context, gateway *supervised, loaders []*supervised) int {
-	for n := 0; ; n++ {
+// doomed are programs that are to be killed so many times in all.
+type doomed struct {
+	what     string
+	programs []*supervised
+	times    int
+}
+
+func (d *doomed) kills() (n int) {
+	for _, s := range d.programs {
+		n += int(s.kills.Load())
+	}
+	return n
+}
+
+// kill kills at random, with pauses of about that length, until ctx ends or the numbers are reached.
+func (r *run) kill(ctx context.Context, pause time.Duration, all ...doomed) {
+	for {
+		var left []doomed // each as often as it has kills left
+		for _, d := range all {
+			for range d.times - d.kills() {
+				left = append(left, d)
+			}
+		}
+		if len(left) == 0 {
+			return
+		}
 		select {
 		case <-ctx.Done():
-			return n
-		case <-time.After(time.Duration(700+rand.IntN(2500)) * time.Millisecond):
+			return
+		case <-time.After(pause/3 + rand.N(pause*4/3)):
 		}
-		r.killOne(gateway, loaders)
+		d := left[rand.IntN(len(left))]
+		d.programs[rand.IntN(len(d.programs))].kill()
 	}
 }
 
-// killOne kills the gateway or a loader, whichever has kills left.
-func (r *run) killOne(gateway *supervised, loaders []*supervised) {
-	left := int(gateway.kills.Load()) < r.gatewayKills
-	if sum := int(loaders[0].kills.Load() + loaders[1].kills.Load()); sum < r.loaderKills && (!left || rand.IntN(3) == 0) {
-		loaders[rand.IntN(2)].kill()
-		return
+// killing kills while work is done, and until the promised numbers are reached: also what is half shipped, or half erased, must survive. Then
+// the gateway is ready.
+func (r *run) killing(ctx context.Context, pause time.Duration, work func() error, all ...doomed) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	over := make(chan struct{})
+	go func() { defer close(over); r.kill(ctx, pause, all...) }()
+	if err := work(); err != nil {
+		return err
 	}
-	if left {
-		gateway.kill()
-	}
+	<-over
+	return errors.Join(ctx.Err(), r.awaitReady(ctx))
 }
 
-// finishKills goes on killing, with a little traffic's worth of pause, until the promised numbers are reached: also what is spooled and
-// half shipped must survive.
-func (r *run) finishKills(ctx context.Context, gateway *supervised, loaders []*supervised) error {
-	for int(gateway.kills.Load()) < r.gatewayKills || int(loaders[0].kills.Load()+loaders[1].kills.Load()) < r.loaderKills {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(300 * time.Millisecond):
-		}
+func printKills(when string, all ...doomed) {
+	var parts []string
+	for _, d := range all {
+		parts = append(parts, fmt.Sprintf("%s %d times", d.what, d.kills()))
 	}
-	return r.awaitReady(ctx)
+	fmt.Printf("killed (-9)%s: %s\n", when, strings.Join(parts, ", "))
 }
 
 func (r *run) awaitReady(ctx context.Context) error {

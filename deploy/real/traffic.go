@@ -130,7 +130,7 @@ func (r *run) token(ctx context.Context, scope, declare string) (string, error) 
 
 // notice is the published notice that the choices refer to.
 func (r *run) notice(ctx context.Context) (json.RawMessage, error) {
-	body, err := r.call(ctx, http.MethodGet, "/v1/notice?k=cdnow&language=en", "", nil, http.StatusOK)
+	body, err := r.call(ctx, http.MethodGet, r.public+"/v1/notice?k=cdnow&language=en", "", nil, http.StatusOK)
 	if err != nil {
 		return nil, err
 	}
@@ -141,23 +141,32 @@ func (r *run) notice(ctx context.Context) (json.RawMessage, error) {
 }
 
 func (r *run) importChoice(ctx context.Context, token string, c customer, notice json.RawMessage) error {
-	_, err := r.call(ctx, http.MethodPost, "/v1/consents?k=cdnow", token, map[string]any{
+	_, err := r.call(ctx, http.MethodPost, r.public+"/v1/consents?k=cdnow", token, choice(c, notice), http.StatusCreated)
+	return err
+}
+
+func choice(c customer, notice json.RawMessage) map[string]any {
+	return map[string]any{
 		"subject": map[string]string{"loyalty": c.card}, "purposes": map[string]bool{"audience": c.consents}, "notice": notice,
 		"method": "import", "given_at": c.first.AddDate(0, 0, -1).Format(time.RFC3339), "source": "cdnow",
-	}, http.StatusCreated)
-	return err
+	}
+}
+
+// purchase is a sale as the till sends it.
+func purchase(s sale, id string) map[string]any {
+	return map[string]any{
+		"id": fmt.Sprintf("cdnow-%s-%d", id, s.line), "type": "store_purchase", "channel": "store", "time": s.time.Format(time.RFC3339),
+		"subject": map[string]string{"loyalty": s.card}, "fields": map[string]any{"value": map[string]string{"amount": s.amount, "currency": "USD"}},
+	}
 }
 
 // sendSales sends one batch until it is answered. Every event must be accepted, or be a duplicate of one accepted before the gateway died.
 func (r *run) sendSales(ctx context.Context, token string, sales []sale, retries *atomic.Int64) error {
 	events := make([]map[string]any, len(sales))
 	for i, s := range sales {
-		events[i] = map[string]any{
-			"id": fmt.Sprintf("cdnow-line-%d", s.line), "type": "store_purchase", "channel": "store", "time": s.time.Format(time.RFC3339),
-			"subject": map[string]string{"loyalty": s.card}, "fields": map[string]any{"value": map[string]string{"amount": s.amount, "currency": "USD"}},
-		}
+		events[i] = purchase(s, "line")
 	}
-	body, err := r.callCounting(ctx, "/v1/events?k=cdnow", token, map[string]any{"batch": events}, retries)
+	body, err := r.retry(ctx, http.MethodPost, r.public+"/v1/events?k=cdnow", token, map[string]any{"batch": events}, http.StatusAccepted, retries)
 	if err != nil {
 		return err
 	}
@@ -179,27 +188,23 @@ func (r *run) sendSales(ctx context.Context, token string, sales []sale, retries
 	return nil
 }
 
-func (r *run) callCounting(ctx context.Context, path, token string, body any, retries *atomic.Int64) ([]byte, error) {
-	return r.retry(ctx, http.MethodPost, path, token, body, http.StatusAccepted, retries)
-}
-
-func (r *run) call(ctx context.Context, method, path, token string, body any, want int) ([]byte, error) {
-	return r.retry(ctx, method, path, token, body, want, new(atomic.Int64))
+func (r *run) call(ctx context.Context, method, address, token string, body any, want int) ([]byte, error) {
+	return r.retry(ctx, method, address, token, body, want, new(atomic.Int64))
 }
 
 // retry repeats a call while the gateway is away (killed) or says 503.
-func (r *run) retry(ctx context.Context, method, path, token string, body any, want int, retries *atomic.Int64) ([]byte, error) {
+func (r *run) retry(ctx context.Context, method, address, token string, body any, want int, retries *atomic.Int64) ([]byte, error) {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	for range 3000 {
-		status, answer, err := r.once(ctx, method, path, token, text)
+		status, answer, err := r.once(ctx, method, address, token, text)
 		if err == nil && status == want {
 			return answer, nil
 		}
 		if err == nil && status != http.StatusServiceUnavailable {
-			return nil, fmt.Errorf("%s %s answered %d: %s", method, path, status, answer)
+			return nil, fmt.Errorf("%s %s answered %d: %s", method, address, status, answer)
 		}
 		retries.Add(1)
 		select {
@@ -208,11 +213,11 @@ func (r *run) retry(ctx context.Context, method, path, token string, body any, w
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-	return nil, fmt.Errorf("%s %s: the gateway did not answer", method, path)
+	return nil, fmt.Errorf("%s %s: the gateway did not answer", method, address)
 }
 
-func (r *run) once(ctx context.Context, method, path, token string, text []byte) (int, []byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+r.public+path, bytes.NewReader(text))
+func (r *run) once(ctx context.Context, method, address, token string, text []byte) (int, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+address, bytes.NewReader(text))
 	if err != nil {
 		return 0, nil, err
 	}
@@ -225,6 +230,6 @@ func (r *run) once(ctx context.Context, method, path, token string, text []byte)
 		return 0, nil, err
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
 	return resp.StatusCode, answer, err
 }

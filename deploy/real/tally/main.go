@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,14 +33,15 @@ func (s *sums) add(customer, month string, cents int) {
 func main() {
 	file := flag.String("file", "../shared/data/cdnow/CDNOW_master.txt", "CDNOW_master.txt")
 	days := flag.Int("shift", 0, "days to add to each date")
+	without := flag.String("without", "", "customers to leave out, as the file spells their numbers, with commas between")
 	flag.Parse()
-	if err := run(*file, *days); err != nil {
+	if err := run(*file, *days, strings.Split(*without, ",")); err != nil {
 		fmt.Fprintln(os.Stderr, "tally:", err)
 		os.Exit(1)
 	}
 }
 
-func run(file string, days int) error {
+func run(file string, days int, without []string) error {
 	f, err := os.Open(file)
 	if err != nil {
 		return err
@@ -55,6 +57,9 @@ func run(file string, days int) error {
 		id, err := strconv.Atoi(col[0])
 		if err != nil {
 			continue // the head of the file
+		}
+		if slices.Contains(without, col[0]) {
+			continue
 		}
 		date, err := time.Parse("20060102", col[1])
 		if err != nil {
