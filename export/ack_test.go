@@ -1,6 +1,8 @@
 package export
 
 import (
+	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -55,6 +57,17 @@ func TestAckRoute(t *testing.T) {
 		return fmt.Sprintf(`{"loader":%q,"node":%q,"number":%d,"sha256":%q}`, loader, node, number, EntryHash(text))
 	}
 	good := body("dwh-1", "a", 3, texts[2])
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	if _, err := io.WriteString(z, good); err != nil || z.Close() != nil {
+		t.Fatal(err)
+	}
+	req := httptest.NewRequest(http.MethodPost, "/v1/streams/warehouse/ack", &packed)
+	req.Header.Set("Authorization", "Bearer stream:warehouse")
+	req.Header.Set("Content-Encoding", "gzip") // Fiber would unpack it, without a bound (CWE-409)
+	if resp, err := app.Test(req, -1); err != nil || resp.StatusCode != 422 {
+		t.Errorf("a packed acknowledgement: %v %v", resp.Status, err)
+	}
 	post("warehouse", "accounting", good, 403)
 	post("other", "other", good, 404)
 	post("accounting", "accounting", good, 409) // nothing is published there

@@ -61,7 +61,7 @@ func StreamRoutes(r fiber.Router, o StreamOptions) {
 	}))
 	acks := NewAcks(o.State)
 	r.Post("/v1/streams/:destination/ack", scoped(func(c *fiber.Ctx) error {
-		a, err := parseAck(c.Body())
+		a, err := parseAck(c.Request().Body()) // as it came: Body would unpack what a header calls packed, without a bound
 		if err == nil {
 			a.At = o.Now()
 			err = acks.Record(c.UserContext(), strings.Clone(c.Params("destination")), a)

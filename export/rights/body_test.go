@@ -3,10 +3,12 @@ package rights
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 )
@@ -66,4 +68,36 @@ func smuggle(t *testing.T, address, path string, before int) (answer string) {
 		answer += lines.Text() + "\n"
 	}
 	return answer
+}
+
+// Only the custodian may take its time: a stranger's body that does not come ends with the app's own timeout.
+func TestStrangerHoldsNoConnection(t *testing.T) {
+	t.Parallel()
+	app := fiber.New(fiber.Config{DisableStartupMessage: true, StreamRequestBody: true, ReadTimeout: 100 * time.Millisecond})
+	fail := func(c *fiber.Ctx, status int, code, _ string) error { return c.Status(status).SendString(code) }
+	app.Use(BoundBodies(1000, fail))
+	Routes(fiber.New(), app, newWorld(t).Requests, RouteOptions{
+		Fail: fail, Actor: func(*fiber.Ctx, string) (string, error) { return "", fiber.ErrUnauthorized },
+	})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = app.Listener(l) }()
+	t.Cleanup(func() { _ = app.Shutdown() })
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	request := "PUT /v1/custody/requests/x/package HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n\r\n" + strings.Repeat("x", 10_000)
+	if _, err := io.WriteString(conn, request); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := io.ReadAll(conn); err != nil || !strings.Contains(string(answer), "401") {
+		t.Errorf("it waits for a stranger: %v %.40q", err, answer)
+	}
 }

@@ -2,7 +2,9 @@ package rights
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -247,6 +249,16 @@ func TestWrongBodies(t *testing.T) {
 		d.officer("POST", "/requests", map[string]any{
 			"right": "access", "subject": map[string]string{"loyalty": "card-1"}, "received_at": at,
 		}).want(t, 422)
+	}
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	_, err1 := z.Write([]byte(`{"right":"access"}`))
+	if err := errors.Join(err1, z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	// Fiber would unpack it, without a bound: a kilobyte that becomes a gigabyte (CWE-409).
+	if a := d.mine(c, "POST", "", packed.Bytes(), "Content-Encoding", "gzip"); a.status != 422 {
+		t.Error("a packed body was unpacked:", a.status, a.text)
 	}
 	if a := d.do("GET", d.private+"/v1/rights/requests", nil, "X-Scopes", "custody"); a.status != 403 {
 		t.Error("a custodian reads the requests:", a.status)
