@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"filippo.io/age"
@@ -118,6 +119,19 @@ type Identities struct{ list []age.Identity }
 // String and GoString keep the keys out of logs.
 func (Identities) String() string   { return "[identities]" }
 func (Identities) GoString() string { return "[identities]" }
+
+// Opens says whether one of the identities is that of a recipient, given as its age1… text.
+func (ids Identities) Opens(recipient string) bool {
+	return slices.ContainsFunc(ids.list, func(id age.Identity) bool {
+		switch id := id.(type) {
+		case *age.X25519Identity:
+			return id.Recipient().String() == recipient
+		case *age.HybridIdentity:
+			return id.Recipient().String() == recipient
+		}
+		return false
+	})
+}
 
 // ParseIdentities reads an identity file's text; errors never hold a line of it.
 func ParseIdentities(text []byte) (Identities, error) {

@@ -79,7 +79,7 @@ func (p *plan) sweep() error {
 	s, err := sweep.Open(sweep.Options{
 		Gateway: mortalGateway{client, r}, Archive: mortalArchive{store, r}, Identities: ids, Key: private(k.Custodian), Stream: public(k.Stream),
 		Log: signer.Verifier(), Approval: public(k.Approval), State: filepath.Join(p.Folder, p.State), Settle: time.Second,
-		Now: func() time.Time { return p.Now },
+		Now: func() time.Time { return p.Now }, Recipients: k.pins(),
 	})
 	if err != nil {
 		return err

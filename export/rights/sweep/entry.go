@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"regexp"
 	"slices"
@@ -180,22 +181,22 @@ func keyOf(prefix string, generation int) string {
 }
 
 // recipients are those of an entry, where they are pinned for its destination: a gateway that could name others would have the archive read by
-// having it rewritten.
+// having it rewritten. E has its one place among them: what the custodian could not open again, nobody could erase later.
 func (s *Sweep) recipients(destination string, b *export.Batch) (export.Recipients, error) {
 	pinned, ok := s.o.Recipients[destination]
-	if !ok {
-		var err error
-		if pinned, err = s.memory.pin(destination, b.Recipients); err != nil {
-			return export.Recipients{}, err
-		}
+	switch {
+	case !ok || len(pinned) < 3:
+		return export.Recipients{}, refusal(FailedEntry, "destination %s is not in the custodian's settings", destination)
+	case len(b.Recipients) != 3:
+		return export.Recipients{}, refusal(FailedEntry, "it lists %d recipients and not three", len(b.Recipients))
 	}
-	for _, name := range b.Recipients {
-		if !slices.Contains(pinned, name) {
+	for i, name := range b.Recipients {
+		if name != pinned[i] && !slices.Contains(pinned[3:], name) || i != 1 && s.o.Identities.Opens(name) {
 			return export.Recipients{}, refusal(FailedEntry, "it lists recipients that are not those known for %s: if keys were changed, list them in the custodian's settings", destination)
 		}
 	}
-	if len(b.Recipients) != 3 {
-		return export.Recipients{}, refusal(FailedEntry, "it lists %d recipients and not three", len(b.Recipients))
+	if !s.o.Identities.Opens(b.Recipients[1]) {
+		return export.Recipients{}, fmt.Errorf("recipient of the custodian at %s: %w", destination, export.ErrIdentity)
 	}
 	r, err := export.ParseRecipients(b.Recipients[0], b.Recipients[1], b.Recipients[2])
 	if err != nil {

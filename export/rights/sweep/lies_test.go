@@ -374,25 +374,6 @@ func TestPoorerAgain(t *testing.T) {
 	}
 }
 
-// TestPinnedAtFirst: without pins in its settings, the custodian holds on to the recipients that it sees first.
-func TestPinnedAtFirst(t *testing.T) {
-	w := newWorld(t, nil)
-	g := w.gateway
-	g.ship("warehouse", 1, 2)
-	g.ask(g.job(1, proof.Erasure, proof.ByPerson, 1), nil)
-	w.sweep()
-	b := g.ship("warehouse", 3, 4)
-	g.mu.Lock()
-	b.now.Recipients = slices.Clone(b.now.Recipients)
-	b.now.Recipients[0] = w.keys.Recipients["stranger"]
-	b.entry, b.stated = g.enter(export.Entry{Destination: "warehouse", Type: export.BatchEntry, Batch: b.now})
-	g.mu.Unlock()
-	g.ask(g.job(2, proof.Erasure, proof.ByPerson, 3), nil)
-	if r := w.sweep(); r.Rewritten != 0 || r.Failed[sweep.FailedEntry] != 1 {
-		t.Errorf("report %+v", r)
-	}
-}
-
 // TestFailures: what is wrong with one batch is told, and does not stop the others.
 func TestFailures(t *testing.T) {
 	for _, x := range []struct {

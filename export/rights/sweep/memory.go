@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -28,7 +27,6 @@ import (
 //	open        <batch id>/<generation> → rewriteRow of an object that is, or may be, put and of which no answer is known
 //	rewrite     <batch id>/<generation> → rewriteRow that the gateway accepted; until a later one of the batch is purged
 //	done        <batch id>/<request id> → doneRow; until the request is completed
-//	recipients  <destination> → age recipients that its objects may be encrypted to
 //
 // <generation> has six digits. The file may be lost: then jobs of the day count again, completed requests are known to the gateway alone, and what
 // the custodian would sign is read again from the store.
@@ -88,15 +86,14 @@ type doneRow struct {
 func doneID(batch, request string) []byte { return []byte(batch + "/" + request) }
 
 var (
-	bucketAbout      = []byte("about")
-	bucketRequest    = []byte("request")
-	bucketDay        = []byte("day")
-	bucketOpen       = []byte("open")
-	bucketRewrite    = []byte("rewrite")
-	bucketDone       = []byte("done")
-	bucketRecipients = []byte("recipients")
-	keyVersion       = []byte("version")
-	keyCustodian     = []byte("custodian")
+	bucketAbout   = []byte("about")
+	bucketRequest = []byte("request")
+	bucketDay     = []byte("day")
+	bucketOpen    = []byte("open")
+	bucketRewrite = []byte("rewrite")
+	bucketDone    = []byte("done")
+	keyVersion    = []byte("version")
+	keyCustodian  = []byte("custodian")
 )
 
 const memoryVersion = "1"
@@ -122,7 +119,7 @@ func openMemory(folder string) (m *memory, err error) {
 
 // prepare makes what a new file lacks, and reads what an old one says of itself.
 func (m *memory) prepare(tx *bolt.Tx) error {
-	for _, name := range [][]byte{bucketAbout, bucketRequest, bucketDay, bucketOpen, bucketRewrite, bucketDone, bucketRecipients} {
+	for _, name := range [][]byte{bucketAbout, bucketRequest, bucketDay, bucketOpen, bucketRewrite, bucketDone} {
 		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 			return err
 		}
@@ -330,19 +327,6 @@ func (m *memory) complete(request, certificate string, batches []string, at time
 		}
 		return putRow(tx, bucketRequest, []byte(request), row)
 	})
-}
-
-// pin is the recipients that are remembered for a destination: names, where there were none.
-func (m *memory) pin(destination string, names []string) (pinned []string, err error) {
-	err = m.update("remembering recipients", func(tx *bolt.Tx) error {
-		found, err := getRow(tx, bucketRecipients, []byte(destination), &pinned)
-		if err != nil || found {
-			return err
-		}
-		pinned = slices.Clone(names)
-		return putRow(tx, bucketRecipients, []byte(destination), pinned)
-	})
-	return pinned, err
 }
 
 // opened are the rewrites of which no answer is known.

@@ -47,8 +47,8 @@ type Options struct {
 	Approval   ed25519.PublicKey  // of the DPO
 	State      string             // folder of the custodian's memory; created where it is missing
 	Temp       string             // folder of files without a name, which hold decrypted batches; default State
-	// Recipients are the age recipients (W, E, R, former ones too) that objects of a destination may be encrypted to. Those of a destination that is
-	// missing here are the first that an entry lists, and are remembered: after that no other is accepted.
+	// Recipients are the age recipients that objects of a destination may be encrypted to: W, E, R, then the former ones of each. Nothing is
+	// rewritten of a destination that is missing here: the gateway could make one up, and have any batch encrypted to keys of its own.
 	Recipients map[string][]string
 	DailyCap   int           // jobs a UTC day without an approval; default 100
 	Poll       time.Duration // Run: between passes; default 10 s

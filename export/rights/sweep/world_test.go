@@ -60,6 +60,15 @@ func (k *keys) recipients(destination string) (export.Recipients, error) {
 	return export.ParseRecipients(k.Recipients[destination], k.Recipients["E"], k.Recipients["R"])
 }
 
+// pins are the recipients that a custodian is configured with.
+func (k *keys) pins() map[string][]string {
+	all := map[string][]string{}
+	for _, destination := range []string{"warehouse", "accounting"} {
+		all[destination] = []string{k.Recipients[destination], k.Recipients["E"], k.Recipients["R"]}
+	}
+	return all
+}
+
 // world is a store with a gateway in front of it.
 type world struct {
 	testing.TB
@@ -111,7 +120,7 @@ func (w *world) options(changes ...func(*sweep.Options)) sweep.Options {
 	o := sweep.Options{
 		Gateway: w.gateway.client(w.TB), Archive: w.store, Identities: ids, Key: private(w.keys.Custodian), Stream: public(w.keys.Stream),
 		Log: signer.Verifier(), Approval: public(w.keys.Approval), State: filepath.Join(w.folder, "state"),
-		Poll: 10 * time.Millisecond, Settle: 50 * time.Millisecond, Now: w.gateway.now,
+		Poll: 10 * time.Millisecond, Settle: 50 * time.Millisecond, Now: w.gateway.now, Recipients: w.keys.pins(),
 	}
 	for _, change := range changes {
 		change(&o)
