@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/pseudonymize"
@@ -53,7 +54,7 @@ func (p *pass) rows(ctx context.Context, b *export.Batch, fn func([]pseudonymize
 	defer sealed.Close()
 	n := 0
 	err = p.s.decode(sealed, func(rows []pseudonymize.Row) error {
-		if n += len(rows); n > b.Rows {
+		if n += len(rows); n > b.Rows || !under(b, rows) {
 			return errRows
 		}
 		if err := ctx.Err(); err != nil {
@@ -65,6 +66,11 @@ func (p *pass) rows(ctx context.Context, b *export.Batch, fn func([]pseudonymize
 		err = errRows
 	}
 	return err
+}
+
+// under says whether rows were received under the policy that the entry states, which is what retention goes by.
+func under(b *export.Batch, rows []pseudonymize.Row) bool {
+	return !slices.ContainsFunc(rows, func(r pseudonymize.Row) bool { return hex.EncodeToString(r.Policy[:]) != b.PolicyHash })
 }
 
 // decode decrypts a sealed object into a second temporary file, since Parquet is read from its end, and reads its rows.

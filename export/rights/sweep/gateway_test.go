@@ -51,6 +51,7 @@ type gateway struct {
 	lie      func(*proof.Work)            // changes what is asked for
 	claimed  func(id string) *sweep.Claim // answers a claim in place of the truth, where it is not nil
 	lose     string                       // the answer of the next call of this name is lost
+	refuse   func(what, id string) int    // the status of a call that is not served, where it is not 0
 	notices  []proof.OldNotice
 	journals []proof.OldJournal
 }
@@ -471,6 +472,11 @@ func (g *gateway) serve(r *http.Request, what string, body []byte) (int, any) {
 			}
 		}
 		return http.StatusNotFound, nil
+	}
+	if g.refuse != nil {
+		if status := g.refuse(what, parts[1]); status != 0 {
+			return status, nil
+		}
 	}
 	b := g.batches[parts[1]]
 	if b == nil {

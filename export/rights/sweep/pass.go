@@ -34,16 +34,20 @@ type pass struct {
 	streams map[string]map[string]uint64 // destination → batch → number of the entry that states it, of streams that were walked
 
 	mu         sync.Mutex
-	report     Report // guarded by mu
-	objects    int    // of the round; guarded by mu
-	of         int    // guarded by mu
-	worked     bool   // something was achieved in the round; guarded by mu
-	publishing int    // batches of the round that wait for their entry; guarded by mu
-	silent     int    // batches in a row that the store did not answer for; guarded by mu
+	report     Report            // guarded by mu
+	objects    int               // of the round; guarded by mu
+	of         int               // guarded by mu
+	worked     bool              // something was achieved in the round; guarded by mu
+	publishing int               // batches of the round that wait for their entry; guarded by mu
+	silent     int               // batches in a row that the store did not answer for; guarded by mu
+	names      map[string]string // prefix of objects' names → batch; guarded by mu
 }
 
 func newPass(s *Sweep) *pass {
-	return &pass{s: s, tried: map[string]bool{}, streams: map[string]map[string]uint64{}, report: Report{Refused: map[string]int{}, Failed: map[string]int{}}}
+	return &pass{
+		s: s, tried: map[string]bool{}, streams: map[string]map[string]uint64{}, names: map[string]string{},
+		report: Report{Refused: map[string]int{}, Failed: map[string]int{}},
+	}
 }
 
 func (p *pass) close() {
@@ -68,11 +72,15 @@ func (p *pass) round(ctx context.Context) (worked bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err := p.settle(ctx, work); err != nil {
+	left, err := p.settle(ctx, work)
+	if err != nil {
 		return false, err
 	}
 	orders, err := p.judge(ctx, work.Items)
 	if err != nil {
+		return false, err
+	}
+	if err := p.resettle(ctx, left, orders); err != nil {
 		return false, err
 	}
 	if err := p.batches(ctx, work, orders); err != nil {
@@ -310,6 +318,9 @@ func (p *pass) carry(ctx context.Context, e errand) error {
 	if err != nil {
 		return err
 	}
+	if !p.owns(&st) {
+		return refusal(FailedEntry, "another batch has its name")
+	}
 	if e.batch.Stage == proof.BatchPurge {
 		if err := p.purge(ctx, &st, e.cutters); err != nil {
 			return err
@@ -326,6 +337,16 @@ func (p *pass) carry(ctx context.Context, e errand) error {
 	}
 	p.finds.looked(&e, false)
 	return nil
+}
+
+// owns says whether a name is that of the first batch that has it in this pass. Of one name nothing is put and nothing purged side by side.
+func (p *pass) owns(st *stated) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.names[st.prefix] == "" {
+		p.names[st.prefix] = st.id
+	}
+	return p.names[st.prefix] == st.id
 }
 
 // concerns: a job reaches only batches of the destinations at which it names pseudonyms.

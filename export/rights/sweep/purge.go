@@ -34,14 +34,24 @@ func (p *pass) versions(ctx context.Context, prefix string) (all []export.Object
 	return all, err
 }
 
-// others are the versions of a batch's objects that are not its present one.
+// others are the versions of a batch's objects that are not its present one. That one must be among those that are listed: a store also reads an
+// object whose version an entry names otherwise, or not at all, and what is not told apart from the others would be deleted with them.
 func (p *pass) others(ctx context.Context, st *stated) (all []export.ObjectVersion, err error) {
 	all, err = p.versions(ctx, st.prefix)
+	if err != nil {
+		return nil, err
+	}
+	listed := st.batch == nil
 	all = slices.DeleteFunc(all, func(v export.ObjectVersion) bool {
+		present := st.batch != nil && !v.Marker && v.Key == st.batch.Key && v.Version == st.batch.Version
+		listed = listed || present
 		_, ours := generationOf(st.prefix, v.Key)
-		return !ours || st.batch != nil && v.Key == st.batch.Key && v.Version == st.batch.Version
+		return !ours || present
 	})
-	return all, err
+	if !listed {
+		return nil, refusal(FailedEntry, "the version that it states is not one that the store lists")
+	}
+	return all, nil
 }
 
 // purge deletes every version of a batch's objects but the one its published entry states, proves that none is left, and reports it. What is
@@ -100,7 +110,7 @@ func (p *pass) present(ctx context.Context, st *stated) error {
 }
 
 // lineage is this custodian's own record of the present object, and what it was made from: those versions are no loss. row is nil where
-// another made it, or the record is lost.
+// another made it, or the record is lost. What another made it from is what the gateway says, and no record.
 func (p *pass) lineage(st *stated) (row *rewriteRow, known map[object]bool, err error) {
 	rows, err := p.s.memory.rewrites(st.id)
 	if err != nil {
@@ -115,7 +125,9 @@ func (p *pass) lineage(st *stated) (row *rewriteRow, known map[object]bool, err 
 		case r.Now == nil || !known[object{Key: r.Now.Key, Version: r.Now.Version}]:
 			continue
 		}
-		known[object{Key: r.Before.Key, Version: r.Before.Version}] = true
+		if r.Report != "" {
+			known[object{Key: r.Before.Key, Version: r.Before.Version}] = true
+		}
 	}
 	return row, known, nil
 }
@@ -136,24 +148,16 @@ func (p *pass) keepsAll(ctx context.Context, st *stated, unknown []export.Object
 			row.Now = &object{Key: b.Key, Version: b.Version, SHA256: b.SHA256}
 		}
 	}
-	stays := map[[16]byte]bool{}
-	if st.batch != nil {
-		err := p.rows(ctx, st.batch, func(rows []pseudonymize.Row) error {
-			for i := range rows {
-				stays[fingerprint(&rows[i])] = true
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
+	stays, err := p.fingerprints(ctx, st.batch)
+	if err != nil {
+		return nil, err
 	}
 	for _, v := range unknown {
 		c, err := p.due(ctx, &was, orders)
 		if err != nil {
 			return nil, err
 		}
-		n, err := p.covered(ctx, v, c, stays)
+		n, err := p.covered(ctx, v, was.batch, c, stays)
 		if errors.Is(err, export.ErrNoObject) {
 			continue // another custodian deleted it
 		}
@@ -167,8 +171,8 @@ func (p *pass) keepsAll(ctx context.Context, st *stated, unknown []export.Object
 	return row, p.s.memory.accepted(row)
 }
 
-// covered checks one version, and says how many rows it has. What is no age file holds no rows.
-func (p *pass) covered(ctx context.Context, v export.ObjectVersion, c *cutter, stays map[[16]byte]bool) (n int, err error) {
+// covered checks one version of a batch, and says how many rows it has. What is no age file holds no rows.
+func (p *pass) covered(ctx context.Context, v export.ObjectVersion, b *export.Batch, c *cutter, stays map[[16]byte]bool) (n int, err error) {
 	f, err := p.s.temporary()
 	if err != nil {
 		return 0, err
@@ -179,6 +183,9 @@ func (p *pass) covered(ctx context.Context, v export.ObjectVersion, c *cutter, s
 	}
 	err = p.s.decode(f, func(rows []pseudonymize.Row) error {
 		n += len(rows)
+		if !under(b, rows) {
+			return errRows
+		}
 		for i := range rows {
 			if c.row(&rows[i]) && !stays[fingerprint(&rows[i])] {
 				return refusal(FailedDamaged, "version %.100q of %s holds rows that its present object does not", v.Version, v.Key)
@@ -190,6 +197,21 @@ func (p *pass) covered(ctx context.Context, v export.ObjectVersion, c *cutter, s
 		return 0, nil
 	}
 	return n, err
+}
+
+// fingerprints are those of all rows of an object.
+func (p *pass) fingerprints(ctx context.Context, b *export.Batch) (map[[16]byte]bool, error) {
+	all := map[[16]byte]bool{}
+	if b == nil {
+		return all, nil
+	}
+	err := p.rows(ctx, b, func(rows []pseudonymize.Row) error {
+		for i := range rows {
+			all[fingerprint(&rows[i])] = true
+		}
+		return nil
+	})
+	return all, err
 }
 
 // fingerprint is of every column of a row.

@@ -93,7 +93,7 @@ func (s *Sweep) Rewrap(ctx context.Context, what Outdated) (Report, error) {
 	defer p.close()
 	work, err := p.work(ctx)
 	if err == nil {
-		err = p.settle(ctx, work)
+		_, err = p.settle(ctx, work)
 	}
 	if err != nil {
 		return p.report, fmt.Errorf("rewrapping: %w", err)
@@ -121,8 +121,11 @@ func (p *pass) rewrap(ctx context.Context, what Outdated, b OutdatedBatch) error
 		return err
 	}
 	st, err := p.s.stated(ctx, b.ID, token)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case st.entry.Destination != what.Destination || st.batch == nil: // it is not what was walked over
+		return refusal(FailedEntry, "another entry is in the store under its number")
 	}
 	// What is read must have been encrypted to recipients that are known; what is written goes to those of now.
 	if _, err := p.s.recipients(what.Destination, st.batch); err != nil {

@@ -39,6 +39,7 @@ func (w *world) rotate(destination string) (former []string) {
 			w.Fatal(err)
 		}
 		former = append(former, w.keys.Recipients[holder])
+		w.keys.Identities["former "+holder] = w.keys.Identities[holder]
 		w.keys.Identities[holder], w.keys.Recipients[holder] = identity, recipient
 	}
 	return former

@@ -5,9 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"slices"
-	"strings"
 
 	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/export/rights/proof"
@@ -181,7 +178,8 @@ func (p *pass) send(ctx context.Context, row *rewriteRow) error {
 	switch {
 	case errors.Is(err, ErrRejected): // it was claimed again, or its object has changed
 		p.waits()
-		return p.drop(ctx, row)
+		_, err := p.drop(ctx, row) // or the next round does
+		return err
 	case err != nil:
 		return fmt.Errorf("reporting a rewrite: %w", err)
 	}
@@ -204,110 +202,4 @@ func (p *pass) accepted(row *rewriteRow) error {
 		}
 	})
 	return nil
-}
-
-// drop deletes the object of a rewrite that was not accepted: every version of its name that has its bytes, since where the answer to a PUT was
-// lost, its version is not known. What else has the name is not ours.
-func (p *pass) drop(ctx context.Context, row *rewriteRow) error {
-	if row.Now != nil {
-		versions, err := p.versions(ctx, row.Now.Key)
-		if err != nil {
-			return err
-		}
-		for _, v := range versions {
-			if v.Key != row.Now.Key || v.Marker {
-				continue
-			}
-			sum, _, err := p.download(ctx, object{Key: v.Key, Version: v.Version}, io.Discard, v.Size)
-			if err != nil {
-				return err
-			}
-			if sum != row.Now.SHA256 {
-				continue
-			}
-			if err := p.s.o.Archive.DeleteVersion(ctx, v.Key, v.Version); err != nil {
-				return err
-			}
-		}
-	}
-	return p.s.memory.forget(row)
-}
-
-// settle ends what a crash, or an answer that was lost, left open.
-func (p *pass) settle(ctx context.Context, work *proof.Work) error {
-	rows, err := p.s.memory.opened()
-	if err != nil {
-		return err
-	}
-	for i := range rows {
-		row := &rows[i]
-		err := p.settleOne(ctx, row, work)
-		switch {
-		case err == nil:
-		case fatal(ctx, err):
-			return err
-		default:
-			if err := p.fail(ctx, row.Batch, err); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (p *pass) settleOne(ctx context.Context, row *rewriteRow, work *proof.Work) error {
-	if row.Report == "" {
-		return p.drop(ctx, row)
-	}
-	err := p.s.o.Gateway.Rewritten(ctx, row.Batch, row.Report)
-	if err == nil {
-		return p.accepted(row)
-	}
-	if !errors.Is(err, ErrRejected) {
-		return fmt.Errorf("reporting a rewrite: %w", err)
-	}
-	// It was sent before: had it been accepted then, its object is the batch's now, and must stay.
-	for i := range work.Batches {
-		w := &work.Batches[i]
-		if w.ID != row.Batch || w.Stage == proof.BatchPublish {
-			continue
-		}
-		st, err := p.s.stated(ctx, w.ID, w.Entry)
-		switch {
-		case err != nil:
-			return err
-		case row.states(&st):
-			return p.accepted(row)
-		}
-		return p.drop(ctx, row)
-	}
-	return p.orphan(ctx, row)
-}
-
-// orphan ends a rewrite of a batch that the gateway speaks of no more. Where its object is the only one of the batch, it was accepted after all, and
-// another custodian did the rest; where it is gone, nothing is left to do. Else nobody here can know which of the objects is the batch's.
-func (p *pass) orphan(ctx context.Context, row *rewriteRow) error {
-	if row.Now == nil {
-		return p.s.memory.forget(row)
-	}
-	versions, err := p.versions(ctx, row.Now.Key[:strings.LastIndexByte(strings.TrimSuffix(row.Now.Key, objectSuffix), '.')+1])
-	if err != nil {
-		return err
-	}
-	ours := slices.IndexFunc(versions, func(v export.ObjectVersion) bool { return v.Key == row.Now.Key && v.Version == row.Now.Version })
-	if ours < 0 || len(versions) == 1 {
-		return p.s.memory.forget(row)
-	}
-	if p.first("settle " + string(row.id())) {
-		p.s.o.Logger.Warn("a report was rejected, and the batch is not offered: its new object is kept until the gateway says what it is", "batch", row.Batch)
-	}
-	return nil
-}
-
-// states says whether an entry states the object of the rewrite.
-func (r *rewriteRow) states(st *stated) bool {
-	if st.entry.Replace == nil || st.id != r.Batch || st.generation != r.Generation || (st.batch == nil) != (r.Now == nil) {
-		return false
-	}
-	return st.batch == nil || *r.Now == object{Key: st.batch.Key, Version: st.batch.Version, SHA256: st.batch.SHA256}
 }
