@@ -62,7 +62,7 @@ test-interop: build node $(VERSITYGW) ## let age, age-encryption, DuckDB and Pos
 	PATH='$(NODE_FOLDER)/node_modules/.bin:'"$$PATH" npm install --prefix deploy/interop --no-save --no-audit --no-fund
 	PATH='$(NODE_FOLDER)/node_modules/.bin:'"$$PATH" $(TEST_ENV) $(GO) test -tags interop -count=1 -v $(TEST_ARGS) ./deploy/interop/...
 
-real: build $(VERSITYGW) ## send 69,659 real purchases through the real programs, killing them, and compare to the cent
+real: build $(VERSITYGW) ## send 69,659 real purchases through the real programs, killing them, show ten customers theirs and erase a hundred; compare to the cent
 	$(TEST_ENV) $(GO) run ./deploy/real $(REAL_ARGS)
 
 bench: build $(VERSITYGW) ## measure against the budget, with baselines in the same run
