@@ -81,6 +81,20 @@ func run(t *testing.T, program string, args ...string) string {
 // start starts the gateway and waits until it is ready.
 func (s *site) start() {
 	s.t.Helper()
+	s.launch()
+	for range 400 {
+		if s.ready() {
+			return
+		}
+		time.Sleep(25 * time.Millisecond)
+	}
+	b, _ := os.ReadFile(filepath.Join(s.dir, "gateway.log"))
+	s.t.Fatalf("the gateway is not ready:\n%s", b)
+}
+
+// launch starts the gateway.
+func (s *site) launch() {
+	s.t.Helper()
 	log, err := os.OpenFile(filepath.Join(s.dir, "gateway.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		s.t.Fatal(err)
@@ -92,19 +106,17 @@ func (s *site) start() {
 		s.t.Fatal(err)
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.process = cmd
-	s.mu.Unlock()
-	for range 400 {
-		if resp, err := http.Get("http://" + s.private + "/readyz"); err == nil {
-			_ = resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return
-			}
-		}
-		time.Sleep(25 * time.Millisecond)
+}
+
+func (s *site) ready() bool {
+	resp, err := http.Get("http://" + s.private + "/readyz")
+	if err != nil {
+		return false
 	}
-	b, _ := os.ReadFile(log.Name())
-	s.t.Fatalf("the gateway is not ready:\n%s", b)
+	_ = resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }
 
 // kill is kill -9; a gateway that does not run is no error.

@@ -19,6 +19,8 @@ type Fault struct {
 	// CutBefore closes the connection without passing the request on; CutAfter passes it on, then closes without an answer: the
 	// client cannot know that it was done.
 	CutBefore, CutAfter bool
+	// Then is called when the server has answered, before anything of it is passed back.
+	Then func()
 	// LoseAfter passes the request on and answers Status in place of the true answer.
 	LoseAfter bool
 	// Truncate sends so many bytes of the answer's body, then closes; 0: all. Stall waits there, with the connection open.
@@ -41,7 +43,8 @@ type Proxy struct {
 	requests []Request                 // guarded by mu
 }
 
-func startProxy(t TB, target string) *Proxy {
+// StartProxy runs another proxy until the test ends: before target, which may be any HTTP server, for one program alone.
+func StartProxy(t TB, target string) *Proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -102,6 +105,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer, err := p.pass(r, body)
+	if f.Then != nil {
+		f.Then()
+	}
 	if err != nil || f.CutAfter {
 		panic(http.ErrAbortHandler)
 	}

@@ -68,7 +68,7 @@ func Start(t TB) *Server {
 	s.Restart()
 	t.Cleanup(s.Stop)
 	s.MakeBucket(bucket, true)
-	s.Proxy = startProxy(t, s.Endpoint)
+	s.Proxy = StartProxy(t, s.Endpoint)
 	return s
 }
 
