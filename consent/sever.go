@@ -132,6 +132,9 @@ func (l *Ledger) alive(t *state.Txn, slot subject.Slot) error {
 	return err
 }
 
+// Alive is subject.ErrShredded once the erasure of the subject has begun: whoever writes about it inside t asks first.
+func (l *Ledger) Alive(t *state.Txn, s subject.Subject) error { return l.alive(t, s.Slot()) }
+
 // Suppress revokes, inside t, everything of the subject: from the commit on, and over restarts, no event of it is admitted, no intent with it
 // commits, and nothing is recorded about it (subject.ErrShredded). Its rows stay readable to History and Sever. Idempotent.
 func (l *Ledger) Suppress(t *state.Txn, s subject.Subject) error {

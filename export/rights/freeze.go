@@ -211,7 +211,10 @@ func (r *Requests) sever(ctx context.Context, q *requestRow) error {
 	var slot subject.Slot
 	var left consent.Severance
 	if len(q.Purposes) == 0 {
-		var err error
+		err := r.endOthers(ctx, q)
+		if err != nil {
+			return err
+		}
 		if slot, left, err = r.destroy(ctx, q); err != nil {
 			return fmt.Errorf("severing: %w", err)
 		}

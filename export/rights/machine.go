@@ -298,19 +298,6 @@ func (r *Requests) await(position uint64) {
 	}
 }
 
-// supersede ends a request whose subject was erased by another one meanwhile.
-func (r *Requests) supersede(ctx context.Context, q *requestRow) error {
-	_, err := r.change(ctx, q.ID, func(t *state.Txn, q *requestRow) error {
-		if q.State.Final() {
-			return nil
-		}
-		q.State, q.Reason = Cancelled, "erased"
-		r.close(t, q)
-		return r.note(t, q, proof.Leaf{Event: proof.EventCancelled, Actor: gateway, Reason: q.Reason})
-	})
-	return err
-}
-
 // overtime ends what nobody answers, and an erasure that does not come to an end: rather than keep for ever what leads to the person, the
 // request forgets it, and an operator learns of it long before.
 func (r *Requests) overtime(ctx context.Context, q *requestRow) (over bool, err error) {

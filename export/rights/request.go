@@ -77,6 +77,9 @@ func (r *Requests) submit(ctx context.Context, in submission) (q *requestRow, cr
 			created = false
 			return err
 		}
+		if err := r.o.Ledger.Alive(t, in.subject); err != nil {
+			return err
+		}
 		if r.open.Load() >= maxOpen {
 			return ErrTooMany
 		}
@@ -245,7 +248,7 @@ func (r *Requests) jobOf(q *requestRow) (*proof.Job, error) {
 func (r *Requests) close(t *state.Txn, q *requestRow) {
 	q.Closed, q.Step, q.Refused = r.now(), "", nil
 	kept := r.o.IdentityKept
-	if q.Right == proof.Erasure && (q.State == Completed || q.State == Failed) {
+	if q.Right == proof.Erasure && (q.State == Completed || q.State == Failed) || q.Reason == superseded {
 		kept = 0
 	}
 	t.Set(timedKey(forgetPrefix, q.Closed.Add(kept), q.ID), nil)

@@ -1,0 +1,75 @@
+package rights
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/octroi/octroi/consent/state"
+	"github.com/octroi/octroi/export/rights/proof"
+	"github.com/octroi/octroi/pseudonymize/subject"
+)
+
+// superseded is the reason of a request that ended because its subject was erased.
+const superseded = "erased"
+
+// endOthers ends every other request of a subject that is about to be destroyed, and forgets it: whose it is, what it froze, a package that nobody
+// opened. What remains of an erased person is what the certificate names, and nothing else. No request is made of a suppressed subject, so none
+// comes after this.
+func (r *Requests) endOthers(ctx context.Context, q *requestRow) error {
+	s, err := r.whose(q)
+	if errors.Is(err, subject.ErrShredded) {
+		return nil // destroyed before a crash: this was done
+	}
+	if err != nil {
+		return err
+	}
+	var rows []*requestRow
+	err = r.o.State.View(func(v reader) error {
+		rows, err = requestsOf(v, s)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, x := range rows {
+		if x.ID == q.ID {
+			continue
+		}
+		if err := r.endOther(ctx, x); err != nil {
+			return fmt.Errorf("ending request %s: %w", x.ID, err)
+		}
+		// Crash here: the others are still found by their subject, which is destroyed after the last of them.
+	}
+	return r.disown(ctx, q)
+}
+
+func (r *Requests) endOther(ctx context.Context, x *requestRow) error {
+	if !x.State.Final() {
+		if err := r.supersede(ctx, x); err != nil {
+			return err
+		}
+	}
+	x, err := r.request(x.ID)
+	if err != nil {
+		return err
+	}
+	return r.forget(ctx, x.ID, timedKey(forgetPrefix, x.Closed, x.ID)) // one that was to be forgotten later has a row of that time: it is passed over
+}
+
+// supersede ends a request whose subject is erased by another one.
+func (r *Requests) supersede(ctx context.Context, q *requestRow) error {
+	if err := r.unwant(ctx, q.ID); err != nil {
+		return err
+	}
+	// Crash here: nobody works for the request any more, and it is ended by the next pass.
+	_, err := r.change(ctx, q.ID, func(t *state.Txn, q *requestRow) error {
+		if q.State.Final() {
+			return nil
+		}
+		q.State, q.Reason = Cancelled, superseded
+		r.close(t, q)
+		return r.note(t, q, proof.Leaf{Event: proof.EventCancelled, Actor: gateway, Reason: q.Reason})
+	})
+	return err
+}
