@@ -6,6 +6,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -268,3 +270,72 @@ func TestErasureEndsAccess(t *testing.T) {
 		t.Errorf("%s %s", q.State, q.Reason)
 	}
 }
+
+// Two custodians send a package of one request at once: the second is refused, and what the first sent opens.
+func TestTwoPackagesAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id, object := w.collected(t)
+	send := func(body io.Reader) error {
+		text, err := proof.SignCollected(reportOf(id, object, w.now()), custodianKey)
+		if err != nil {
+			return err
+		}
+		return w.receive(t.Context(), id, text, body)
+	}
+	slow, line := io.Pipe()
+	first := make(chan error, 1)
+	go func() { first <- send(slow) }()
+	if _, err := line.Write(object[:10]); err != nil {
+		t.Fatal(err)
+	}
+	if err := send(bytes.NewReader(object)); !errors.Is(err, ErrReport) {
+		t.Error("a second transfer beside the first:", err)
+	}
+	_, err := line.Write(object[10:])
+	if err = errors.Join(err, line.Close(), <-first); err != nil {
+		t.Fatal(err)
+	}
+	opened, err := w.openPackage(t.Context(), id, person, "zip")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(opened)
+	if err := errors.Join(err, opened.Close()); err != nil || !bytes.Equal(text, object) {
+		t.Error("it opens as something else", err)
+	}
+	if files, err := os.ReadDir(w.o.Packages); err != nil || len(files) != 0 {
+		t.Error("something is left:", files, err)
+	}
+}
+
+// A package that arrives when its request has ended meanwhile is not kept.
+func TestPackageComesTooLate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id, object := w.collected(t)
+	text, err := proof.SignCollected(reportOf(id, object, w.now()), custodianKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := readerFunc(func(b []byte) (int, error) {
+		if _, err := w.decide(t.Context(), id, Cancel, person, Decision{}); err != nil && !errors.Is(err, ErrTransition) {
+			return 0, err
+		}
+		n := copy(b, object)
+		if object = object[n:]; n == 0 {
+			return 0, io.EOF
+		}
+		return n, nil
+	})
+	if err := w.receive(t.Context(), id, text, late); !errors.Is(err, ErrReport) {
+		t.Error(err)
+	}
+	if files, err := os.ReadDir(w.o.Packages); err != nil || len(files) != 0 {
+		t.Error("something is left:", files, err)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }

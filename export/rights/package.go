@@ -45,6 +45,10 @@ func (r *Requests) receive(ctx context.Context, id, text string, body io.Reader)
 	if err != nil {
 		return unproven(err)
 	}
+	if !r.beginReceiving(id) {
+		return fmt.Errorf("%w: another custodian sends a package", ErrReport)
+	}
+	defer r.endReceiving(id)
 	q, err := r.request(id)
 	if err != nil {
 		return err
@@ -72,10 +76,30 @@ func (r *Requests) receive(ctx context.Context, id, text string, body io.Reader)
 	}
 	// Crash here: the file is there and the request does not say so. The custodian, which was not answered, sends it again.
 	_, err = r.change(ctx, id, func(t *state.Txn, q *requestRow) error { return r.packaged(t, q, &report) })
+	if errors.Is(err, ErrReport) { // it ended meanwhile
+		return errors.Join(err, r.dropPackage(q))
+	}
 	if err == nil {
 		r.stir()
 	}
 	return err
+}
+
+// beginReceiving is false while a package of the request is on its way: two would write one file.
+func (r *Requests) beginReceiving(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.receiving[id] {
+		return false
+	}
+	r.receiving[id] = true
+	return true
+}
+
+func (r *Requests) endReceiving(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.receiving, id)
 }
 
 func (r *Requests) packaged(t *state.Txn, q *requestRow, report *proof.Collected) error {

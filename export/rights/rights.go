@@ -140,6 +140,8 @@ type Requests struct {
 	figures Figures   // of the last pass, guarded by mu
 	custody time.Time // when the custodian last asked for work, guarded by mu
 
+	receiving map[string]bool // requests whose package is on its way, guarded by mu
+
 	closed      []Standing // since the start, guarded by mu
 	unscheduled int        // destinations and purposes whose batches wait for an approved schedule, guarded by mu
 	without     []string   // hashes of the policies whose schedule that is, guarded by mu
@@ -161,7 +163,7 @@ func newRequests(o Options) (*Requests, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	r := &Requests{o: o, exits: map[string]Exit{}, wake: make(chan struct{}, 1)}
+	r := &Requests{o: o, exits: map[string]Exit{}, wake: make(chan struct{}, 1), receiving: map[string]bool{}}
 	for _, x := range o.Exits {
 		r.exits[x.Destination.Name()] = x
 	}
