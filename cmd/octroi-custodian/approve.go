@@ -171,6 +171,11 @@ func showJob(w io.Writer, j *proof.Job, now *standing) error {
 	if j.Recipient != "" {
 		fmt.Fprintf(t, "  sealed to\t%s\n", j.Recipient)
 	}
+	for _, purpose := range slices.Sorted(maps.Keys(j.Rules)) {
+		if !slices.Contains(j.Purposes, purpose) {
+			fmt.Fprintf(t, "  rows keep for %s\t%s\n", purpose, strings.Join(slices.Sorted(maps.Keys(j.Rules[purpose])), ", "))
+		}
+	}
 	for _, d := range j.Destinations {
 		fmt.Fprintf(t, "  at %s\t%d devices, %d persons\n", d.Destination, len(d.Devices), len(d.Persons))
 	}

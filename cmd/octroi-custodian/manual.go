@@ -5,8 +5,8 @@ signing key of its own, and runs where the internet cannot reach. The gateway, w
 is to be done, and the custodian obeys only what it can check itself.
 
 It obeys a request that the data protection officer approved with the approval key (octroi-custodian approve, on the officer's machine), and,
-up to daily_cap a day, requests that persons made with the cookie of their device and withdrawals of consent. At the cap the others wait
-and it raises an alarm: a captured gateway can have no more than that read or wiped. Retention is cut by the custodian's own clock, as the
+up to daily_cap a day, requests that persons made with the cookie of their device and withdrawals of consent (one that names several
+pseudonyms at a destination counts for each of them). At the cap the others wait and it raises an alarm: a captured gateway can have no more than that read or wiped. Retention is cut by the custodian's own clock, as the
 officer approved it (approve --retention).
 
 Erasure: each batch concerned is read once, by version and hash; the rows of all pending requests are cut out of it together; the new

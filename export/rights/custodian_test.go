@@ -198,7 +198,7 @@ func cutOf(item *proof.Item, destination string, now time.Time) (export.Cut, err
 		}
 		return cut, nil
 	}
-	n := export.Notice{Version: 1, Purposes: item.Job.Purposes, Rules: item.Rules}
+	n := export.Notice{Version: 1, Purposes: item.Job.Purposes, Rules: item.Job.Rules}
 	for _, w := range item.Job.Destinations {
 		if w.Destination == destination {
 			n.Devices, n.Persons = w.Devices, w.Persons

@@ -177,7 +177,7 @@ func (r *Requests) freezeNotices(
 		}
 	}
 	if len(q.Purposes) > 0 {
-		row.Type, n.Purposes, n.Rules = export.WithdrawEntry, q.Purposes, r.rules(destination)
+		row.Type, n.Purposes, n.Rules = export.WithdrawEntry, q.Purposes, r.rulesAt(destination, job.Rules)
 	}
 	var sealed [][]byte
 	for ids := range slices.Chunk(batches, export.NoticeBatches) {
@@ -191,11 +191,11 @@ func (r *Requests) freezeNotices(
 	return row, r.freeze(ctx, own, frozenNotices+destination, sealed)
 }
 
-// rules are what each purpose allows of a row's fields; at one destination (empty: any), of the purposes that it receives.
-func (r *Requests) rules(destination string) export.PurposeRules {
-	rules := r.o.Policy.Rules()
+// rulesAt are the rules of a job for the purposes that a destination receives: the custodian cuts by the same.
+func (r *Requests) rulesAt(destination string, rules export.PurposeRules) export.PurposeRules {
+	rules = maps.Clone(rules)
 	for _, p := range r.o.Policy.Purposes() {
-		if destination != "" && r.o.Policy.RecipientOf(destination)&p.Bit() == 0 {
+		if r.o.Policy.RecipientOf(destination)&p.Bit() == 0 {
 			delete(rules, p.ID)
 		}
 	}

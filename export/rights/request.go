@@ -207,8 +207,11 @@ func (r *Requests) job(q *requestRow, s subject.Subject) *proof.Job {
 		Version: 1, Node: r.o.Node, Request: q.ID, Right: q.Right, Origin: q.Origin, Received: q.Clock.Received, Purposes: q.Purposes,
 		Recipient: q.Recipient,
 	}
-	if q.Right == proof.Access {
+	switch {
+	case q.Right == proof.Access:
 		j.Language = q.Language
+	case len(q.Purposes) > 0 && q.Origin != proof.ByRetention:
+		j.Rules = r.o.Policy.Rules()
 	}
 	if !s.Exists() {
 		return j

@@ -267,9 +267,6 @@ func (r *Requests) complement(item *proof.Item, q *requestRow, own subject.Subje
 		item.Stage = proof.StageCertify
 		item.Facts, err = r.offered(q)
 	}
-	if len(q.Purposes) > 0 {
-		item.Rules = r.rules("")
-	}
 	return err
 }
 

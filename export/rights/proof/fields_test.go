@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/export/rights/proof"
+	"github.com/octroi/octroi/policies"
 )
 
 // broken lists, for each statement, values of its fields that no holder signs and nobody accepts. A path is the names of members, and indexes.
@@ -274,8 +276,18 @@ func TestJobsAgree(t *testing.T) {
 		"access sealed": {func(j *proof.Job) {
 			j.Right, j.Purposes, j.Recipient = proof.Access, nil, "age1"+strings.Repeat("q", 58)
 		}, true},
-		"access without rows":        {func(j *proof.Job) { j.Right, j.Purposes, j.Destinations = proof.Access, nil, nil }, true},
-		"erasure of all":             {func(j *proof.Job) { j.Purposes = nil }, true},
+		"access without rows":       {func(j *proof.Job) { j.Right, j.Purposes, j.Destinations = proof.Access, nil, nil }, true},
+		"erasure of all":            {func(j *proof.Job) { j.Purposes = nil }, true},
+		"erasure with rules":        {func(j *proof.Job) { j.Rules = schedule().Rules }, true},
+		"erasure of all with rules": {func(j *proof.Job) { j.Purposes, j.Rules = nil, schedule().Rules }, false},
+		"retention with rules": {func(j *proof.Job) {
+			j.Origin, j.Destinations, j.Rules = proof.ByRetention, nil, schedule().Rules
+		}, false},
+		"rules of no purpose": {func(j *proof.Job) { j.Rules = export.PurposeRules{"A": {}} }, false},
+		"rules of no field":   {func(j *proof.Job) { j.Rules = export.PurposeRules{"a": {"u\n": policies.Keep}} }, false},
+		"rules of no treatment": {func(j *proof.Job) {
+			j.Rules = export.PurposeRules{"a": {"url": "encrypt"}}
+		}, false},
 		"withdrawal":                 {func(j *proof.Job) { j.Origin = proof.ByWithdrawal }, true},
 		"retention":                  {func(j *proof.Job) { j.Origin, j.Destinations = proof.ByRetention, nil }, true},
 		"access of a purpose":        {func(j *proof.Job) { j.Right = proof.Access }, false},
@@ -292,8 +304,8 @@ func TestJobsAgree(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if j := job(); j.Pseudonyms() != 4 {
-		t.Error(j.Pseudonyms())
+	if j := job(); j.Pseudonyms() != 4 || j.Places() != 3 {
+		t.Error(j.Pseudonyms(), j.Places())
 	}
 }
 

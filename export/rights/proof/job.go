@@ -13,18 +13,20 @@ import (
 	"github.com/octroi/octroi/policies"
 )
 
-// Job is what is to be done, as it is approved: the pseudonyms are those whose rows may be read or cut, and no others.
+// Job is what is to be done, as it is approved: the pseudonyms are those whose rows may be read or cut, and no others; and the rules say what rows
+// keep, so that nobody can choose later what else they lose.
 type Job struct {
-	Version      int       `json:"v"` // 1
-	Node         string    `json:"node"`
-	Request      string    `json:"request"` // UUID
-	Right        Right     `json:"right"`
-	Origin       Origin    `json:"origin"`
-	Received     time.Time `json:"received"` // UTC, seconds
-	Purposes     []string  `json:"purposes,omitempty"`
-	Language     string    `json:"language,omitempty"`     // of an access package: fr or en first
-	Recipient    string    `json:"recipient,omitempty"`    // age recipient that an access package is sealed to
-	Destinations []Whose   `json:"destinations,omitempty"` // by name; retention has none
+	Version      int                 `json:"v"` // 1
+	Node         string              `json:"node"`
+	Request      string              `json:"request"` // UUID
+	Right        Right               `json:"right"`
+	Origin       Origin              `json:"origin"`
+	Received     time.Time           `json:"received"` // UTC, seconds
+	Purposes     []string            `json:"purposes,omitempty"`
+	Rules        export.PurposeRules `json:"rules,omitempty"`        // where Purposes go: what those that stay allow of rows
+	Language     string              `json:"language,omitempty"`     // of an access package: fr or en first
+	Recipient    string              `json:"recipient,omitempty"`    // age recipient that an access package is sealed to
+	Destinations []Whose             `json:"destinations,omitempty"` // by name; retention has none
 }
 
 // Whose are the pseudonyms of one person at one destination, 32 hex digits each.
@@ -37,12 +39,21 @@ type Whose struct {
 // MaxPseudonyms bounds the pseudonyms of a job at each destination.
 const MaxPseudonyms = 64
 
-// Pseudonyms is how many a job names in all; MaxPseudonyms bounds what one approval, or one place under the cap, can reach.
+// Pseudonyms is how many a job names in all; MaxPseudonyms bounds what one approval can reach.
 func (j *Job) Pseudonyms() (n int) {
 	for _, w := range j.Destinations {
 		n += len(w.Devices) + len(w.Persons)
 	}
 	return n
+}
+
+// Places is how many places a job takes under the daily cap: one for each pseudonym at the destination where it names most. A subject has one at
+// each; nobody but the gateway knows which of two destinations are the same subject's.
+func (j *Job) Places() (n int) {
+	for _, w := range j.Destinations {
+		n = max(n, len(w.Devices)+len(w.Persons))
+	}
+	return max(n, 1)
 }
 
 // Same says whether two jobs are the same in every field: what an approval is held against.
@@ -59,7 +70,7 @@ func (j *Job) check() error {
 	err := all(
 		field{"v", j.Version == 1}, field{"node", name.MatchString(j.Node)}, field{"request", requestID.MatchString(j.Request)},
 		field{"right", j.Right.known()}, field{"origin", j.Origin.known()}, field{"received", whole(j.Received, time.Second)},
-		field{"purposes", set(j.Purposes, name, maxPurposes)},
+		field{"purposes", set(j.Purposes, name, maxPurposes)}, field{"rules", len(j.Rules) <= maxPurposes},
 		field{"language", j.Language == "" || j.Language == "fr" || j.Language == "en"},
 		field{"recipient", j.Recipient == "" || recipient.MatchString(j.Recipient)},
 		field{"destinations", len(j.Destinations) <= maxDestinations && ascending(j.Destinations, func(a, b Whose) int {
@@ -72,6 +83,14 @@ func (j *Job) check() error {
 	for i := range j.Destinations {
 		if err := j.Destinations[i].check(); err != nil {
 			return fmt.Errorf("%w of a destination", err)
+		}
+	}
+	for purpose, fields := range j.Rules {
+		if !name.MatchString(purpose) {
+			return malformed("rules of a purpose")
+		}
+		if err := checkRules(fields); err != nil {
+			return err
 		}
 	}
 	return j.agree()
@@ -90,6 +109,8 @@ func (j *Job) agree() error {
 		return malformed("purposes are missing")
 	case j.Origin == ByRetention && len(j.Destinations) > 0:
 		return malformed("pseudonyms of a retention")
+	case len(j.Rules) > 0 && (len(j.Purposes) == 0 || j.Origin == ByRetention): // the schedule has those of a retention
+		return malformed("rules of a job that needs none")
 	}
 	return nil
 }
@@ -150,18 +171,25 @@ func (s *Schedule) check() error {
 			return malformed("retention of a purpose")
 		}
 	}
-	return s.checkRules()
-}
-
-func (s *Schedule) checkRules() error {
 	for purpose, fields := range s.Rules {
-		if _, ok := s.Retention[purpose]; !ok || len(fields) > policies.MaxFields {
+		if _, ok := s.Retention[purpose]; !ok {
 			return malformed("rules of a purpose")
 		}
-		for field, treatment := range fields {
-			if !plain(field) || treatment != policies.Drop && treatment.Reveals() == 0 {
-				return malformed("rules of a field")
-			}
+		if err := checkRules(fields); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkRules checks the fields that one purpose allows.
+func checkRules(fields map[string]policies.Treatment) error {
+	if len(fields) > policies.MaxFields {
+		return malformed("rules of a purpose")
+	}
+	for field, treatment := range fields {
+		if !plain(field) || treatment != policies.Drop && treatment.Reveals() == 0 {
+			return malformed("rules of a field")
 		}
 	}
 	return nil

@@ -2,8 +2,6 @@ package proof
 
 import (
 	"time"
-
-	"github.com/octroi/octroi/export"
 )
 
 // Work is what the gateway asks of the custodian: GET /v1/custody/work. Nothing in it is believed that the custodian can check itself.
@@ -29,7 +27,6 @@ type Item struct {
 	Approval string              `json:"approval,omitempty"` // of the job, or of the schedule
 	Stage    string              `json:"stage"`
 	Batches  []string            `json:"batches"`            // ids of all batches concerned, those that are done included
-	Rules    export.PurposeRules `json:"rules,omitempty"`    // erasure of some purposes
 	Material []byte              `json:"material,omitempty"` // access: what the gateway itself knows, JSON of access.Material
 	Facts    *Facts              `json:"facts,omitempty"`    // certify
 }

@@ -432,3 +432,37 @@ func TestLateObject(t *testing.T) {
 	}
 	w.wantRows(without(b.rows, "warehouse", 1))
 }
+
+// TestPlaces: a job takes a place for each pseudonym that it names at one destination: a gateway that puts many persons into one request gains nothing.
+func TestPlaces(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.gateway
+	subjects := []int{1, 2, 3, 4, 5, 6, 7, 8}
+	b := g.ship("warehouse", append(subjects, 9, -10)...)
+	many := g.ask(g.job(1, proof.Erasure, proof.ByPerson, subjects...), nil)
+	two := g.ask(g.job(2, proof.Erasure, proof.ByPerson, 9, -10), nil)
+	s := w.custodian(func(o *sweep.Options) { o.DailyCap = 8 })
+	if r, err := s.Once(t.Context()); err != nil || r.Erased != 8 || r.Refused[sweep.RefusedCap] != 1 || many.certificate == "" {
+		t.Fatalf("%v, report %+v", err, r)
+	}
+	w.wantRows(without(b.rows, "warehouse", subjects...))
+	g.pass(24 * time.Hour)
+	if r, err := s.Once(t.Context()); err != nil || r.Erased != 2 || two.certificate == "" {
+		t.Fatalf("%v, report %+v", err, r)
+	}
+}
+
+// TestRulesOfTheApproval: what rows keep of an erasure of some purposes is a part of what was approved.
+func TestRulesOfTheApproval(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.gateway
+	b := g.ship("warehouse", 1, 2)
+	j := g.job(1, proof.Erasure, proof.ByDPO, 1)
+	j.Purposes, j.Rules = []string{"audience"}, rules()
+	q := g.ask(j, g.approve)
+	g.lie = func(work *proof.Work) { work.Items[0].Job.Rules = export.PurposeRules{"service": {}} }
+	if r := w.sweep(); r.Refused[sweep.RefusedApproval] != 1 || q.certificate != "" {
+		t.Errorf("report %+v", r)
+	}
+	w.wantRows(b.rows)
+}

@@ -88,7 +88,7 @@ func (s *Sweep) taken(o *order, err error) error {
 	case errors.Is(err, errCompleted):
 		return refusal(RefusedReplay, "the request was completed at %s", o.row.Completed.Format(time.RFC3339))
 	case errors.Is(err, errCap):
-		return refusal(RefusedCap, "%d jobs without an approval were taken up today; it waits for tomorrow, or for an approval", s.o.DailyCap)
+		return refusal(RefusedCap, "of the day's %d places for jobs without an approval, too few are left; it waits for tomorrow, or for an approval", s.o.DailyCap)
 	case err != nil:
 		return fmt.Errorf("taking up a job: %w", err)
 	}
@@ -211,7 +211,7 @@ func (o *order) cut(destination string, b *export.Batch, now time.Time) (export.
 		return export.Cut{Expired: of.expired(now), Rules: of.rules}, nil
 	}
 	w := o.whose[destination]
-	cut := export.Cut{Devices: w.devices, Persons: w.persons, Rules: o.item.Rules}
+	cut := export.Cut{Devices: w.devices, Persons: w.persons, Rules: o.item.Job.Rules}
 	for _, purpose := range o.item.Job.Purposes {
 		if cut.Purposes == nil {
 			cut.Purposes = map[string]bool{}

@@ -23,7 +23,7 @@ import (
 //
 //	about       "version" → "1", "custodian" → the random name under which batches are claimed
 //	request     <request id> → requestRow       kept for good: a request is carried out once
-//	day         <YYYY-MM-DD, UTC> → number of jobs that were taken up without an approval
+//	day         <YYYY-MM-DD, UTC> → number of places (proof.Job.Places) of jobs that were taken up without an approval
 //	open        <batch id>/<generation> → rewriteRow of an object that is, or may be, put and of which no answer is known
 //	rewrite     <batch id>/<generation> → rewriteRow that the gateway accepted; until a later one of the batch is purged
 //	done        <batch id>/<request id> → doneRow; until the request is completed
@@ -233,7 +233,7 @@ func digestOf(j *proof.Job) string {
 var (
 	errOtherJob  = errors.New("the request was taken up with another job")
 	errCompleted = errors.New("the request is completed")
-	errCap       = errors.New("the jobs of the day are used up")
+	errCap       = errors.New("the places of the day are used up")
 )
 
 // taking is a job that asks to be taken up.
@@ -246,7 +246,7 @@ type taking struct {
 	at       time.Time
 }
 
-// look says whether a job may be taken up, and changes nothing. today is how many jobs of the day have a place.
+// look says whether a job may be taken up, and changes nothing. today is how many places of the day are taken.
 func (x *taking) look(tx *bolt.Tx) (row requestRow, known bool, today int, err error) {
 	known, err = getRow(tx, bucketRequest, []byte(x.job.Request), &row)
 	if err == nil && !x.approved {
@@ -261,7 +261,7 @@ func (x *taking) look(tx *bolt.Tx) (row requestRow, known bool, today int, err e
 		known = false
 	case known && !row.Completed.IsZero():
 		err = errCompleted
-	case !known && !x.approved && today >= x.cap:
+	case !known && !x.approved && today+x.job.Places() > x.cap:
 		err = errCap
 	}
 	return row, known, today, err
@@ -285,7 +285,7 @@ func (m *memory) take(x taking) (row requestRow, err error) {
 			return err
 		}
 		if !x.approved {
-			if err := countDay(tx, x.day, today+1); err != nil {
+			if err := countDay(tx, x.day, today+x.job.Places()); err != nil {
 				return err
 			}
 		}

@@ -50,7 +50,7 @@ type Options struct {
 	// Recipients are the age recipients that objects of a destination may be encrypted to: W, E, R, then the former ones of each. Nothing is
 	// rewritten of a destination that is missing here: the gateway could make one up, and have any batch encrypted to keys of its own.
 	Recipients map[string][]string
-	DailyCap   int           // jobs a UTC day without an approval; default 100
+	DailyCap   int           // places of jobs without an approval, a UTC day: see proof.Job.Places; default 100
 	Poll       time.Duration // Run: between passes; default 10 s
 	Settle     time.Duration // Once: how long it waits for the gateway to publish what was rewritten; default 30 s
 	Now        func() time.Time

@@ -162,7 +162,8 @@ func TestPurposes(t *testing.T) {
 	b := g.ship("warehouse", 1, 2)
 	j := g.job(1, proof.Erasure, proof.ByWithdrawal, 1)
 	j.Purposes = []string{"audience"}
-	q := g.ask(j, func(item *proof.Item) { item.Rules = rules() })
+	j.Rules = rules()
+	q := g.ask(j, nil)
 	r := w.sweep()
 	if r.Reduced != 1 || r.Erased != 0 || q.certificate == "" {
 		t.Errorf("report %+v", r)
