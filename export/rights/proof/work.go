@@ -23,12 +23,12 @@ const (
 
 // Item is one open job.
 type Item struct {
-	Job      Job                 `json:"job"`
-	Approval string              `json:"approval,omitempty"` // of the job, or of the schedule
-	Stage    string              `json:"stage"`
-	Batches  []string            `json:"batches"`            // ids of all batches concerned, those that are done included
-	Material []byte              `json:"material,omitempty"` // access: what the gateway itself knows, JSON of access.Material
-	Facts    *Facts              `json:"facts,omitempty"`    // certify
+	Job      Job      `json:"job"`
+	Approval string   `json:"approval,omitempty"` // of the job, or of the schedule
+	Stage    string   `json:"stage"`
+	Batches  []string `json:"batches"`            // ids of all batches concerned, those that are done included
+	Material []byte   `json:"material,omitempty"` // access: what the gateway itself knows, JSON of access.Material
+	Facts    *Facts   `json:"facts,omitempty"`    // certify
 }
 
 // WorkBatch is a batch of some items.
