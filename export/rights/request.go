@@ -15,7 +15,8 @@ import (
 	"github.com/octroi/octroi/pseudonymize/subject"
 )
 
-// maxOpen bounds the requests that are open at one time, since each is looked at in every pass of the machine; maxOpenOf those of one subject.
+// maxOpen bounds the requests that are open at one time, since each is looked at in every pass of the machine; maxOpenOf those of one subject that
+// are open or came within a day: each may take one of the custodian's daily jobs.
 const (
 	maxOpen   = 10_000
 	maxOpenOf = 8
@@ -94,27 +95,29 @@ func (r *Requests) submit(ctx context.Context, in submission) (q *requestRow, cr
 	return q, created, nil
 }
 
-// standing is the open request that in would repeat, or nil. One that is not verified never stands in the way of one that is (D5), nor
-// does the erasure of some purposes in that of others, or of everything.
+// standing is the open request that in would repeat, or nil. One that is not verified never stands in the way of one that is (D5), nor one that
+// still needs leave in that of one that needs none; nor does the erasure of some purposes in that of others, or of everything.
 func (r *Requests) standing(t *state.Txn, in *submission) (*requestRow, error) {
 	rows, err := requestsOf(t, in.subject)
 	if err != nil {
 		return nil, err
 	}
-	open := 0
+	several := 0
 	for _, q := range rows {
-		if q.State.Final() {
-			continue
-		}
-		verified := q.State != IdentityUnverified
-		if q.Right == in.right && q.Origin != proof.ByWithdrawal && slices.Equal(q.Purposes, in.purposes) && (verified || !in.proven) {
+		switch {
+		case q.Origin == proof.ByWithdrawal:
+		case q.State.Final():
+			if q.Origin == proof.ByPerson && in.proven && r.now().Sub(q.Opened) < 24*time.Hour {
+				several++
+			}
+		case in.proven && q.State != Approved && q.State != InProgress:
+		case q.Right == in.right && slices.Equal(q.Purposes, in.purposes):
 			return q, nil
-		}
-		if verified || !in.proven {
-			open++
+		default:
+			several++
 		}
 	}
-	if open >= maxOpenOf {
+	if whole := in.right == proof.Erasure && len(in.purposes) == 0; several >= maxOpenOf && !whole { // which ends all the others
 		return nil, ErrTooMany
 	}
 	return nil, nil

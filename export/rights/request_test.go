@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/octroi/octroi/consent"
 	"github.com/octroi/octroi/export/rights/proof"
 	"github.com/octroi/octroi/pseudonymize/subject"
 )
@@ -36,6 +37,25 @@ func TestUnverifiedBlocksNobody(t *testing.T) {
 	}
 }
 
+// Nor does one whose identity is asked for, or one that waits for an officer's leave, which a person with the cookie does not need.
+func TestUndecidedBlocksNobody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, a := range []Action{Ask, Verify} {
+		_, s := w.mint(t)
+		entered, _, err := w.submit(t.Context(), submission{right: proof.Erasure, origin: proof.ByDPO, actor: "token:officer", subject: s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.decide(t.Context(), entered.ID, a, "token:officer", Decision{}); err != nil {
+			t.Fatal(err)
+		}
+		if mine := w.ask(t, proof.Erasure, s); mine.ID == entered.ID || mine.State != InProgress {
+			t.Errorf("after %s: absorbed", a)
+		}
+	}
+}
+
 func TestTooManyRequests(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -52,6 +72,44 @@ func TestTooManyRequests(t *testing.T) {
 	}
 	if q := w.ask(t, proof.Access, s); q.State != Approved { // the one that is open is found all the same
 		t.Error(q.State)
+	}
+}
+
+// One cookie cannot use up the custodian's day, whether its requests are open or done; and nothing keeps anybody from being erased.
+func TestOneCookieAsksAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, s := w.mint(t)
+	again := submission{right: proof.Access, origin: proof.ByPerson, actor: person, subject: s, proven: true}
+	for range maxOpenOf {
+		q, _, err := w.submit(t.Context(), again)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.decide(t.Context(), q.ID, Cancel, person, Decision{}); err != nil {
+			t.Fatal(err)
+		}
+		w.forward(time.Hour)
+	}
+	if _, _, err := w.submit(t.Context(), again); !errors.Is(err, ErrTooMany) {
+		t.Error(err)
+	}
+	w.forward(24 * time.Hour)
+	if q := w.ask(t, proof.Access, s); q.State != Approved {
+		t.Errorf("%+v", q)
+	}
+	for range maxOpenOf { // withdrawals are nobody's requests
+		if _, err := w.ledger.Withdraw(t.Context(), s, consent.Withdrawal{Site: testSite, Purposes: []string{"audience"}}); err != nil {
+			t.Fatal(err)
+		}
+		w.grant(t, s)
+	}
+	if err := w.convertWithdrawals(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.ask(t, proof.Erasure, s, "audience")
+	if q := w.ask(t, proof.Erasure, s); q.State != InProgress {
+		t.Errorf("%+v", q)
 	}
 }
 
