@@ -15,11 +15,14 @@ import (
 	"github.com/octroi/octroi/pseudonymize/subject"
 )
 
-// maxOpen bounds the requests that are open at one time, since each is looked at in every pass of the machine; maxOpenOf those of one subject that
-// are open or came within a day: each may take one of the custodian's daily jobs.
+// The bounds of requests that are open at one time, since each is looked at in every pass of the machine: withdrawals, which come by themselves,
+// leave room for persons, and persons for the officer. maxOpenOf are those of one subject that are open or came within a day: each may take one of
+// the custodian's daily jobs.
 const (
-	maxOpen   = 10_000
-	maxOpenOf = 8
+	maxWithdrawals = 8_000
+	maxOpen        = 10_000
+	maxEntered     = 11_000
+	maxOpenOf      = 8
 )
 
 // maxBackdated is how long before it reached the gateway a request may have arrived elsewhere.
@@ -81,7 +84,7 @@ func (r *Requests) submit(ctx context.Context, in submission) (q *requestRow, cr
 		if err := r.o.Ledger.Alive(t, in.subject); err != nil {
 			return err
 		}
-		if r.open.Load() >= maxOpen {
+		if n := r.open.Load(); n >= maxEntered || n >= maxOpen && in.origin != proof.ByDPO {
 			return ErrTooMany
 		}
 		created = true

@@ -73,6 +73,21 @@ func TestTooManyRequests(t *testing.T) {
 	if q := w.ask(t, proof.Access, s); q.State != Approved { // the one that is open is found all the same
 		t.Error(q.State)
 	}
+	// What comes by itself keeps nobody out, nor do persons the officer.
+	if _, _, err := w.submit(t.Context(), submission{right: proof.Access, origin: proof.ByDPO, actor: "token:officer", subject: other}); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.ledger.Withdraw(t.Context(), s, consent.Withdrawal{Site: testSite, Purposes: []string{"audience"}}); err != nil {
+		t.Fatal(err)
+	}
+	w.Requests.open.Store(maxWithdrawals)
+	if err := w.convertWithdrawals(t.Context()); !errors.Is(err, ErrTooMany) || w.count(t, withdrawnPrefix) != 1 {
+		t.Error("a withdrawal takes the place of a request:", err)
+	}
+	w.Requests.open.Store(maxWithdrawals - 1)
+	if err := w.convertWithdrawals(t.Context()); err != nil || w.count(t, withdrawnPrefix) != 0 {
+		t.Error("it is not made up for:", err)
+	}
 }
 
 // One cookie cannot use up the custodian's day, whether its requests are open or done; and nothing keeps anybody from being erased.

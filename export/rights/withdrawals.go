@@ -105,6 +105,9 @@ func (r *Requests) convertWithdrawals(ctx context.Context) error {
 		return err
 	}
 	for _, x := range list {
+		if r.open.Load() >= maxWithdrawals {
+			return fmt.Errorf("%w: withdrawals wait for their erasure: does the custodian work, and is its daily cap what you need", ErrTooMany)
+		}
 		if err := r.convert(ctx, x.key, &x.row); err != nil {
 			return fmt.Errorf("withdrawal: %w", err)
 		}
