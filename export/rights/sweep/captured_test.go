@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/octroi/octroi/consent/evidence"
 	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/export/rights/proof"
 	"github.com/octroi/octroi/export/rights/sweep"
@@ -465,4 +466,38 @@ func TestRulesOfTheApproval(t *testing.T) {
 		t.Errorf("report %+v", r)
 	}
 	w.wantRows(b.rows)
+}
+
+// TestTimesOfTheCertificate: a certificate bears the time of receipt that was approved, whatever the gateway logs later, and none that is still to come.
+func TestTimesOfTheCertificate(t *testing.T) {
+	for name, c := range map[string]struct {
+		received, ahead time.Duration
+	}{
+		"received later": {received: 30 * time.Minute},
+		"purged ahead":   {ahead: -time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, nil)
+			g := w.gateway
+			g.ship("warehouse", 1, 2)
+			g.late = true
+			q := g.ask(g.job(1, proof.Erasure, proof.ByDPO, 1), g.approve)
+			g.mu.Lock()
+			l := proof.Leaf{Event: proof.EventReceived, Actor: "person"}
+			q.item.Job.Received = q.item.Job.Received.Add(c.received)
+			q.leaves, q.openings = nil, map[int64]evidence.Opening{}
+			q.leaf(g, l)
+			q.item.Job.Received = q.item.Job.Received.Add(-c.received)
+			q.leaf(g, proof.Leaf{Event: proof.EventApproved, Actor: "dpo", SHA256: proof.Digest(q.item.Approval)})
+			q.leaf(g, proof.Leaf{Event: proof.EventSuppressed})
+			q.leaf(g, proof.Leaf{Event: proof.EventSevered})
+			g.late = false
+			g.mu.Unlock()
+			r := w.sweep(func(o *sweep.Options) { o.Now = func() time.Time { return w.gateway.now().Add(c.ahead) } })
+			if r.Purged != 1 || r.Certificates != 0 || r.Refused[sweep.RefusedFacts] != 1 {
+				t.Errorf("report %+v, refused %v", r, g.refused)
+			}
+		})
+	}
 }

@@ -6,18 +6,22 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/export/rights/proof"
 	"github.com/octroi/octroi/pseudonymize"
 )
 
-// The methods that a certificate names.
+// The methods that a certificate names. Which batches the gateway's index has is the gateway's knowledge: the custodian speaks of those it was named.
 const (
-	methodWhole    = "rows dropped from every indexed batch, former versions deleted by id and proven absent"
-	methodPurposes = "purposes taken out of rows of every indexed batch, former versions deleted by id and proven absent"
+	methodWhole    = "rows dropped from every batch that the gateway named, former versions deleted by id and proven absent"
+	methodPurposes = "purposes taken out of rows of every batch that the gateway named, former versions deleted by id and proven absent"
 	methodReread   = "; some batches were read again: none of the rows is left"
 )
+
+// clockSkew is how far the gateway's clock may be ahead.
+const clockSkew = 5 * time.Minute
 
 // finish does what an item needs once its batches are done: the package of an access, the certificate of an erasure.
 func (p *pass) finish(ctx context.Context, o *order, work *proof.Work) (err error) {
@@ -70,8 +74,13 @@ func (p *pass) certify(ctx context.Context, o *order, work *proof.Work) error {
 
 func (p *pass) certificate(ctx context.Context, o *order, work *proof.Work) (string, error) {
 	j, facts := &o.item.Job, o.item.Facts
-	if facts == nil {
+	switch {
+	case facts == nil:
 		return "", refusal(RefusedFacts, "the gateway states no facts")
+	case !facts.Received.Equal(j.Received): // the deadline runs from there: it is what was taken up, or approved
+		return "", refusal(RefusedFacts, "it was received at another time than the job says")
+	case facts.Purged.After(p.s.o.Now().Add(clockSkew)):
+		return "", refusal(RefusedFacts, "it will be purged in the future")
 	}
 	c := proof.Certificate{
 		Version: 1, Node: j.Node, Request: j.Request, Right: j.Right, Origin: j.Origin, Purposes: j.Purposes, Facts: *facts,

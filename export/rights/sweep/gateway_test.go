@@ -306,6 +306,9 @@ func (q *request) leaf(g *gateway, l proof.Leaf) time.Time {
 	if l.Actor == "" {
 		l.Actor = "gateway"
 	}
+	if l.Event == proof.EventReceived {
+		l.Time = j.Received
+	}
 	o, err := proof.NewLeaf(l)
 	if err != nil {
 		g.t.Fatal(err)

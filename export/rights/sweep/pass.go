@@ -168,10 +168,16 @@ func (p *pass) knows(what string, why Reason) bool {
 	return p.s.told[what] == why.Code
 }
 
+// maxTold bounds what is remembered of refusals and failures, whose ids the gateway chooses.
+const maxTold = 10_000
+
 // tell remembers what the gateway was told; nothing is wrong any more where the code is empty.
 func (p *pass) tell(what string, why Reason) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(p.s.told) >= maxTold {
+		clear(p.s.told) // what is still so is told again
+	}
 	if p.s.told[what] = why.Code; why.Code == "" {
 		delete(p.s.told, what)
 	}
