@@ -46,11 +46,16 @@ var destinations = []string{"warehouse", "accounting"}
 // token writes a token of a holder into the estate's folder, and answers it.
 func (e *estate) token(name string, claims collector.TokenClaims) string {
 	e.t.Helper()
+	return e.tokenUntil(name, claims, time.Now().Add(time.Hour))
+}
+
+func (e *estate) tokenUntil(name string, claims collector.TokenClaims, expires time.Time) string {
+	e.t.Helper()
 	k, err := ReadKeys(filepath.Join(e.dir, gatewayDir, "keys"))
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	claims.Subject, claims.Expires = name, time.Now().Add(time.Hour)
+	claims.Subject, claims.Expires = name, expires
 	text, err := mintToken(k.Token, "n1", claims)
 	if err != nil {
 		e.t.Fatal(err)

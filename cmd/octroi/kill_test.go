@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -123,8 +122,13 @@ var anna = map[string]string{"loyalty": "CANARY-CARD-1", "email": "canary.anna@e
 // newScene loads events of a browser and a customer, whom nobody has asked to erase yet, and of others.
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	s := &scene{estate: newEstate(t), trap: &trap{met: map[string]int{}}, victim: victim{t: t}}
-	s.store, s.api = s3test.StartProxy(t, s.s3.Endpoint), s3test.StartProxy(t, "http://"+s.private)
+	return sceneOf(newEstate(t))
+}
+
+func sceneOf(e *estate) *scene {
+	e.t.Helper()
+	s := &scene{estate: e, trap: &trap{met: map[string]int{}}, victim: victim{t: e.t}}
+	s.store, s.api = s3test.StartProxy(e.t, s.s3.Endpoint), s3test.StartProxy(e.t, "http://"+s.private)
 	s.start()
 	s.consent()
 	s.visit(2, "spring-campaign")
@@ -431,65 +435,4 @@ func (s *scene) untilStep(step string) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	s.t.Fatalf("the erasures do not reach %s", step)
-}
-
-// Two custodians with a state each do the work of one, whichever of them is faster at what: nothing is done twice, and nothing is left between them.
-func TestTwoCustodiansAtOnce(t *testing.T) {
-	t.Parallel()
-	s := newScene(t)
-	persons := []map[string]string{anna}
-	for i := range 3 {
-		persons = append(persons, map[string]string{"loyalty": fmt.Sprintf("CANARY-CARD-%d", i+2)})
-		for j := range 2 { // in batches of their own, some of them
-			s.sell(fmt.Sprintf("canary-sale-%d-%d", i, j), "canary-product", persons[i+1], time.Now())
-		}
-		s.remember(8 + 2*i)
-	}
-	end := s.twoCustodians()
-	s.requests = append(s.requests, s.mine("erasure").ID)
-	for _, p := range persons {
-		s.requests = append(s.requests, s.ofPerson("erasure", p).ID)
-	}
-	for began := time.Now(); !s.completed(); s.load() {
-		if time.Since(began) > 60*time.Second {
-			t.Fatal("the erasures are not completed")
-		}
-		time.Sleep(200 * time.Millisecond)
-	}
-	end()
-	s.endsWell()
-	for _, v := range s.s3.Versions("octroi-check/") {
-		if v.Key != "octroi-check/write" {
-			t.Errorf("%s is left", v.Key)
-		}
-	}
-}
-
-// twoCustodians starts both; end asks them to stop.
-func (s *scene) twoCustodians() (end func()) {
-	s.t.Helper()
-	var all []*exec.Cmd
-	for _, name := range []string{"first", "second"} {
-		config := s.custodianBy(name, "state: state", "state: state-of-"+name, "poll: 5s", "poll: 100ms")
-		log, err := os.Create(filepath.Join(s.dir, name+".log"))
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		defer log.Close()
-		cmd := exec.Command(filepath.Join(binaries, "octroi-custodian"), "run", "--config", config)
-		cmd.Stdout, cmd.Stderr = log, log
-		if err := cmd.Start(); err != nil {
-			s.t.Fatal(err)
-		}
-		s.t.Cleanup(func() { _ = cmd.Process.Kill() })
-		all = append(all, cmd)
-	}
-	return func() {
-		s.t.Helper()
-		for _, cmd := range all {
-			if err := errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()); err != nil {
-				s.t.Errorf("stopping a custodian: %v", err)
-			}
-		}
-	}
 }
