@@ -417,3 +417,47 @@ func TestUnconfirmed(t *testing.T) {
 		t.Errorf("exceptions: %+v", last)
 	}
 }
+
+// refusing is a store whose credentials are no longer taken, or that hides from who may not list what is not there.
+type refusing struct {
+	export.Objects
+	all bool
+}
+
+func (x refusing) Get(ctx context.Context, key, version string) (io.ReadCloser, error) {
+	if x.all {
+		return nil, export.ErrRefused
+	}
+	body, err := x.Objects.Get(ctx, key, version)
+	if errors.Is(err, export.ErrNoObject) {
+		err = export.ErrRefused
+	}
+	return body, err
+}
+
+// A store that refuses everything does not say that anything is gone: what must be deleted is not forgotten.
+func TestRefusedIsNotGone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(o *Options) { o.Notices = time.Minute })
+	_, s := w.mint(t)
+	w.pages(t, s, 1, "x")
+	w.ship(t)
+	w.end(t, &servant{w: w, name: "custodian-one"}, w.ask(t, proof.Erasure, s).ID)
+	w.forward(suppressionKept + time.Hour)
+	real := w.Requests.o.Objects
+	for _, notice := range w.objectsUnder(t, "warehouse/notices/") { // by the custodian
+		if err := w.archive.DeleteVersion(t.Context(), notice, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Requests.o.Objects = refusing{real, true}
+	w.KeepHouse(t.Context())
+	if a, b := w.count(t, sentPrefix), w.count(t, journalPrefix); a != 1 || b != 1 {
+		t.Errorf("%d notices and %d suppressions are known, want 1 and 1", a, b)
+	}
+	w.Requests.o.Objects = refusing{real, false}
+	w.KeepHouse(t.Context())
+	if a, b := w.count(t, sentPrefix), w.count(t, journalPrefix); a != 0 || b != 1 { // the suppression is still there
+		t.Errorf("%d notices and %d suppressions are known, want 0 and 1", a, b)
+	}
+}

@@ -439,11 +439,29 @@ func (r *Requests) keepHouse(ctx context.Context) {
 // vanished says whether an object is no longer in the store, as far as the gateway can see: S3 refuses to tell who may not list.
 func (r *Requests) vanished(ctx context.Context, key, version string) (bool, error) {
 	body, err := r.o.Objects.Get(ctx, key, version)
-	if errors.Is(err, export.ErrNoObject) || errors.Is(err, export.ErrRefused) {
+	switch {
+	case errors.Is(err, export.ErrNoObject):
 		return true, nil
-	}
-	if err != nil {
+	case errors.Is(err, export.ErrRefused):
+		return r.admitted(ctx)
+	case err != nil:
 		return false, err
 	}
 	return false, body.Close()
+}
+
+// admitted says whether the store lets the gateway read what is there: if not, a refusal says nothing.
+func (r *Requests) admitted(ctx context.Context) (bool, error) {
+	for name, x := range r.exits {
+		number := x.Shipper.Published()
+		if number == 0 {
+			continue
+		}
+		body, err := r.o.Objects.Get(ctx, export.EntryKey(name, r.o.Node, number), "")
+		if err != nil {
+			return false, err
+		}
+		return true, body.Close()
+	}
+	return false, nil
 }
