@@ -1,6 +1,7 @@
 package sweep
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"hash"
 	"io"
@@ -19,6 +20,23 @@ type cutter struct {
 	orders []*order
 	cuts   []export.Cut
 	counts []proof.Cut
+}
+
+// cutting is orders as their cuts must come one after another (see export.Cut): whole rows first, since a row that has lost a pseudonym is no longer
+// that person's; then purposes, then retention.
+func cutting(orders []*order) []*order {
+	rank := func(o *order) int {
+		switch {
+		case o.schedule != nil:
+			return 2
+		case len(o.item.Job.Purposes) > 0:
+			return 1
+		}
+		return 0
+	}
+	orders = slices.Clone(orders)
+	slices.SortStableFunc(orders, func(a, b *order) int { return cmp.Compare(rank(a), rank(b)) })
+	return orders
 }
 
 func (c *cutter) add(o *order, cut export.Cut) {

@@ -51,6 +51,7 @@ type gateway struct {
 	lie      func(*proof.Work)            // changes what is asked for
 	claimed  func(id string) *sweep.Claim // answers a claim in place of the truth, where it is not nil
 	lose     string                       // the answer of the next call of this name is lost
+	more     []pseudonymize.Row           // of the next batch
 	refuse   func(what, id string) int    // the status of a call that is not served, where it is not 0
 	notices  []proof.OldNotice
 	journals []proof.OldJournal
@@ -198,6 +199,7 @@ func (g *gateway) ship(destination string, subjects ...int) *batch {
 		id: fmt.Sprintf("%032x", 0xba7c00+n), destination: destination, first: n * 100, last: n*100 + 99, rows: rowsOf(destination, n, subjects...),
 		generation: 1, claimed: 1, stage: proof.BatchDone, wants: map[string]bool{},
 	}
+	b.rows, g.more = append(b.rows, g.more...), nil
 	object := g.w.seal(destination, b.rows)
 	key := export.BatchKey(destination, node, start, b.first, b.last, 1)
 	b.now = g.w.describe(destination, b.id, key, g.put(key, object), object, b.rows)

@@ -74,7 +74,7 @@ func (p *pass) preview(ctx context.Context, e errand) (x Preview, err error) {
 	}
 	x.Object, x.Rows = st.batch.Key, st.batch.Rows
 	c, now := &cutter{}, p.s.o.Now().UTC()
-	for _, o := range e.cutters {
+	for _, o := range cutting(e.cutters) {
 		if err := o.concerns(st.entry.Destination); err != nil {
 			return x, err
 		}

@@ -61,7 +61,7 @@ func (p *pass) sweep(ctx context.Context, st *stated, e errand) error {
 func (p *pass) due(ctx context.Context, st *stated, orders []*order) (*cutter, error) {
 	now := p.s.o.Now().UTC()
 	c := &cutter{}
-	for _, o := range orders {
+	for _, o := range cutting(orders) {
 		cut, err := o.cut(st.entry.Destination, st.batch, now)
 		var why Reason
 		switch {

@@ -201,6 +201,38 @@ func (g *gateway) retention(id int, schedule string, purposes ...string) *reques
 	return g.ask(j, func(item *proof.Item) { item.Approval, item.Batches = schedule, slices.Clone(g.order) })
 }
 
+// TestOrderOfCuts: who asked for everything gets it, also where another job of the pass takes off the pseudonym by which a row is theirs.
+func TestOrderOfCuts(t *testing.T) {
+	for name, other := range map[string]func(w *world) *request{
+		"purposes": func(w *world) *request {
+			j := w.gateway.job(1, proof.Erasure, proof.ByWithdrawal, 1)
+			j.Purposes, j.Rules = []string{"audience"}, rules()
+			return w.gateway.ask(j, nil)
+		},
+		"retention": func(w *world) *request {
+			w.gateway.pass(40 * 24 * time.Hour)
+			return w.gateway.retention(1, w.schedule(nil), "audience")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, nil)
+			g := w.gateway
+			row := rowsOf("warehouse", 7, 1)[0]
+			person := subject("warehouse", -2)
+			row.Person, row.Grants[1].Basis, row.Grants[1].Ref = &person, policies.Contract, person
+			g.more = []pseudonymize.Row{row}
+			b := g.ship("warehouse", 1, 2)
+			other(w)
+			g.ask(g.job(2, proof.Erasure, proof.ByPerson, 1), nil)
+			w.sweep()
+			if got := w.open("E", b.now.Key, b.now.Version); slices.ContainsFunc(got, func(r pseudonymize.Row) bool { return r.EventID == row.EventID }) || len(got) != 1 {
+				t.Errorf("%d rows are left, and a row of the erased person is among them, or it should be one", len(got))
+			}
+		})
+	}
+}
+
 // TestRetention: what is over by the custodian's own clock goes, whosever it is; what is not stays, whatever the gateway says.
 func TestRetention(t *testing.T) {
 	w := newWorld(t, nil)
