@@ -184,14 +184,14 @@ func (p *pass) superseded(ctx context.Context, u unsettled, orders []*order) (bo
 	if err != nil {
 		return false, err
 	}
-	var cutting []*order
+	var wanting []*order
 	for _, o := range orders {
 		if o.item.Stage != proof.StageCollect && o.batches[u.row.Batch] && o.concerns(st.entry.Destination) == nil {
-			cutting = append(cutting, o)
+			wanting = append(wanting, o)
 		}
 	}
 	for _, v := range ours {
-		c, err := p.due(ctx, &st, cutting)
+		c, err := p.due(ctx, &st, wanting)
 		if err != nil {
 			return false, err
 		}
