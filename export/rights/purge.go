@@ -43,12 +43,18 @@ func (r *Requests) purgedBatch(ctx context.Context, id export.BatchID, text stri
 	if err := r.checkGone(ctx, &row); err != nil {
 		return err
 	}
-	// Crash here: nothing of it is kept, and the custodian, which was not answered, reports again.
-	err = r.o.State.Update(ctx, func(t *state.Txn) error { return r.purge(t, id, row.Number, current.Empty) })
-	if err == nil {
-		r.stir()
+	for more := true; more; {
+		// Crash here: some of the requests, or none, do not wait for the batch any more; the custodian, which was not answered, reports again.
+		err = r.o.State.Update(ctx, func(t *state.Txn) error {
+			more, err = r.purge(t, id, row.Number, current.Empty)
+			return err
+		})
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	r.stir()
+	return nil
 }
 
 // staleReport is the age of a verification beyond which it is made again.
@@ -66,11 +72,14 @@ func (r *Requests) checkGone(ctx context.Context, row *batchRow) error {
 	return nil
 }
 
-// purge makes the report true inside t. Of a batch that is empty nobody wants anything any more.
-func (r *Requests) purge(t *state.Txn, id export.BatchID, number uint64, empty bool) error {
+// purgeChunk bounds the requests that stop to wait for a batch in one change.
+const purgeChunk = 100
+
+// purge makes the report true inside t, for some of the requests at a time. Of a batch that is empty nobody wants anything any more.
+func (r *Requests) purge(t *state.Txn, id export.BatchID, number uint64, empty bool) (more bool, err error) {
 	row, err := readBatch(t, id)
 	if err != nil || row.Number != number {
-		return err
+		return false, err
 	}
 	prefix := append([]byte(wantPrefix), id[:]...)
 	var done []string
@@ -78,24 +87,31 @@ func (r *Requests) purge(t *state.Txn, id export.BatchID, number uint64, empty b
 		if !empty && !bytes.Equal(value, []byte{wantsPurge}) {
 			return nil
 		}
+		if len(done) == purgeChunk {
+			more = true
+			return state.ErrStop
+		}
 		request, err := idOf(key)
 		done = append(done, request)
 		return err
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, request := range done {
 		q, err := readRequest(t, request)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if err := r.batchDone(t, id, q); err != nil {
-			return err
+			return false, err
 		}
 	}
+	if more {
+		return true, nil
+	}
 	row.Number, row.Of, row.OldKey, row.OldVersion, row.Failed = 0, 0, "", "", nil
-	return r.tidy(t, id, row)
+	return false, r.tidy(t, id, row)
 }
 
 // batch reads a batch's row; zero where nobody wants anything of it.

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/octroi/octroi/consent/state"
 	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/export/rights/proof"
 )
@@ -401,4 +403,58 @@ func TestStrangersObject(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.custodyCall("batches/"+b.ID+"/rewritten", map[string]string{"report": text}).want(t, 409) // others
+}
+
+// A batch that is left empty ends the wait of every request for it, however many there are: a change of state is bounded.
+func TestPurgeOfMany(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, s := w.mint(t)
+	w.pages(t, s, 1, "x")
+	w.ship(t)
+	q := w.ask(t, proof.Erasure, s)
+	w.Pass(t.Context())
+	const many = 2000
+	for range many / 100 { // that ask for the same batch
+		err := w.state.Update(t.Context(), func(txn *state.Txn) error {
+			for range 100 {
+				other := *w.row(t, q.ID)
+				other.ID = uuid.NewString()
+				txn.Set(wantKey(w.onlyBatch(t), other.ID), []byte{wantsRewrite})
+				if err := other.set(txn); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	custody := &servant{w: w, name: "custodian-one"}
+	for range 2 { // rewritten, and purged
+		if err := custody.serve(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.ship(t)
+	}
+	if n := w.count(t, wantPrefix) + w.count(t, batchPrefix); n != 0 {
+		t.Errorf("%d still wait", n)
+	}
+	if q := w.row(t, q.ID); q.Done != 1 {
+		t.Errorf("%+v", q)
+	}
+}
+
+func (w *world) onlyBatch(t *testing.T) export.BatchID {
+	t.Helper()
+	rows, _, err := w.o.Index.Sealed("warehouse", 0, 2)
+	if err != nil || len(rows) != 1 {
+		t.Fatal(rows, err)
+	}
+	id, err := export.ParseBatchID(rows[0].Batch.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
 }
