@@ -36,7 +36,7 @@ var (
 // tooSoon is the answer to a network that posts too often.
 type tooSoon struct{ wait time.Duration }
 
-func (tooSoon) Error() string { return "too many consent posts from this network" }
+func (tooSoon) Error() string { return "too many requests from this network" }
 
 // halfRecorded is a choice whose refusals were recorded and whose grants could not be.
 type halfRecorded struct {

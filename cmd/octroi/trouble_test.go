@@ -189,6 +189,15 @@ func TestTwoCustodiansAtOnce(t *testing.T) {
 		time.Sleep(200 * time.Millisecond)
 	}
 	end()
+	for _, d := range destinations {
+		for _, needle := range append(pseudonyms(s.before[d]), canaries...) {
+			for _, name := range []string{"first", "second"} {
+				if log, err := os.ReadFile(filepath.Join(s.dir, name+".log")); err != nil || strings.Contains(string(log), needle) {
+					t.Errorf("the log of the %s custodian holds %q (%v)", name, needle, err)
+				}
+			}
+		}
+	}
 	s.endsWell()
 	for _, v := range s.s3.Versions("octroi-check/") {
 		if v.Key != "octroi-check/write" {
