@@ -28,27 +28,10 @@ type Withdrawal struct {
 // A purpose that does not stand is withdrawn all the same; where all are meant and none stands, there is nothing to record and the answer
 // has no RecordID. ErrUnknownPurpose and ErrBasis: what was named is not a consent of this policy or of this subject.
 func (l *Ledger) Withdraw(ctx context.Context, s subject.Subject, w Withdrawal) (Recorded, error) {
-	a := act{
-		event: eventWithdrawal, site: w.Site, proof: policies.Asserted, method: w.Method, entity: w.Entity,
-		evidence: w.Evidence.orNil(), clientTime: w.ClientTime,
-	}
+	a := w.act()
 	var done *written
 	err := l.state.Update(ctx, func(t *state.Txn) (err error) {
-		done = nil
-		if err := l.alive(t, s.Slot()); err != nil {
-			return err
-		}
-		row, err := readStandingRow(t, s)
-		if errors.Is(err, state.ErrNotFound) {
-			row, err = new(standing), nil
-		}
-		if err != nil {
-			return fmt.Errorf("reading standing: %w", err)
-		}
-		if a.purposes, err = l.withdrawn(row, w.Purposes); err != nil || len(a.purposes) == 0 {
-			return err
-		}
-		done, err = l.append(t, s, &a)
+		done, err = l.withdraw(t, s, &a, w.Purposes)
 		return err
 	})
 	if err != nil {
@@ -62,6 +45,40 @@ func (l *Ledger) Withdraw(ctx context.Context, s subject.Subject, w Withdrawal) 
 		return Recorded{}, fmt.Errorf("making receipt: %w", err)
 	}
 	return r, nil
+}
+
+// WithdrawIn is Withdraw as a part of the caller's change: what the caller reads inside t is what was before anything that is granted anew.
+func (l *Ledger) WithdrawIn(t *state.Txn, s subject.Subject, w Withdrawal) error {
+	a := w.act()
+	if _, err := l.withdraw(t, s, &a, w.Purposes); err != nil {
+		return fmt.Errorf("recording withdrawal: %w", err)
+	}
+	return nil
+}
+
+func (w *Withdrawal) act() act {
+	return act{
+		event: eventWithdrawal, site: w.Site, proof: policies.Asserted, method: w.Method, entity: w.Entity,
+		evidence: w.Evidence.orNil(), clientTime: w.ClientTime,
+	}
+}
+
+// withdraw appends the record inside the writer; nil where there is nothing to record.
+func (l *Ledger) withdraw(t *state.Txn, s subject.Subject, a *act, purposes []string) (*written, error) {
+	if err := l.alive(t, s.Slot()); err != nil {
+		return nil, err
+	}
+	row, err := readStandingRow(t, s)
+	if errors.Is(err, state.ErrNotFound) {
+		row, err = new(standing), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading standing: %w", err)
+	}
+	if a.purposes, err = l.withdrawn(row, purposes); err != nil || len(a.purposes) == 0 {
+		return nil, err
+	}
+	return l.append(t, s, a)
 }
 
 // withdrawn lists what a withdrawal takes away. A purpose that the policy no longer has can still be withdrawn.

@@ -306,6 +306,39 @@ func TestErasureOfPurposes(t *testing.T) {
 	}
 }
 
+// Who agrees again after asking has agreed: neither the consent nor the rows under it go with what was asked for.
+func TestAgreedToAfterwards(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(o *Options) { o.Notices = time.Minute })
+	_, s := w.mint(t)
+	w.pages(t, s, 2, "before")
+	w.ship(t)
+	q := w.ask(t, proof.Erasure, s, "audience")
+	w.forward(time.Second)
+	w.grant(t, s) // the machine has not looked yet
+	w.forward(time.Minute)
+	w.pages(t, s, 1, "anew")
+	w.ship(t)
+	if q = w.end(t, &servant{w: w, name: "custodian-one"}, q.ID); q.State != Completed || q.Batches != 1 {
+		t.Fatalf("%+v", q)
+	}
+	if rows := w.everyRow(t, "warehouse"); len(rows) != 1 {
+		t.Errorf("%d rows are left, want the one that was agreed to afterwards", len(rows))
+	}
+	current, err := w.ledger.Current(s)
+	if err != nil || len(current) == 0 {
+		t.Fatal(err)
+	}
+	for _, x := range current {
+		if x.Purpose == "audience" && x.State != consent.ConsentGiven && x.State != consent.RenewedConsentGiven {
+			t.Error("the new consent was withdrawn:", x.State)
+		}
+	}
+	if n := w.count(t, requestPrefix) + w.count(t, withdrawnPrefix); n != 1 {
+		t.Errorf("%d jobs, want 1", n)
+	}
+}
+
 // One pass over a batch serves every request that wants it.
 func TestOnePassForAll(t *testing.T) {
 	t.Parallel()

@@ -15,13 +15,11 @@ import (
 	"github.com/octroi/octroi/pseudonymize/subject"
 )
 
-// suppress begins an erasure inside t: of everything by revoking the subject, of some purposes after they were withdrawn. From the commit on no
-// intent can hold what is erased, so every batch that does has a number up to the heads.
+// suppress begins an erasure inside t: of everything by revoking the subject, of some purposes by withdrawing them. From the commit on no intent can
+// hold what is erased, so every batch that does has a number up to the heads; and what is agreed to anew comes after both.
 func (r *Requests) suppress(t *state.Txn, q *requestRow, s subject.Subject) error {
-	if len(q.Purposes) == 0 {
-		if err := r.o.Ledger.Suppress(t, s); err != nil {
-			return err
-		}
+	if err := r.revoke(t, q, s); err != nil {
+		return err
 	}
 	heads, err := export.Heads(t, r.destinations...)
 	if err != nil {
@@ -34,30 +32,18 @@ func (r *Requests) suppress(t *state.Txn, q *requestRow, s subject.Subject) erro
 	return r.note(t, q, proof.Leaf{Event: proof.EventSuppressed, Actor: gateway, Time: q.Suppressed})
 }
 
-// withdraw takes consent away from the purposes of an erasure, and then begins it.
-func (r *Requests) withdraw(ctx context.Context, q *requestRow) error {
-	s, err := r.whose(q)
-	if err != nil {
-		return err
+func (r *Requests) revoke(t *state.Txn, q *requestRow, s subject.Subject) error {
+	if len(q.Purposes) == 0 {
+		return r.o.Ledger.Suppress(t, s)
 	}
 	if q.Origin != proof.ByWithdrawal {
-		_, err := r.o.Ledger.Withdraw(ctx, s, consent.Withdrawal{Purposes: q.Purposes, Method: "request", Entity: gateway})
+		err := r.o.Ledger.WithdrawIn(t, s, consent.Withdrawal{Purposes: q.Purposes, Method: "request", Entity: gateway})
 		if err != nil {
-			return fmt.Errorf("withdrawing purposes: %w", err)
-		}
-	}
-	// Crash here: the purposes are withdrawn, and the next pass withdraws them again, which changes nothing.
-	_, err = r.change(ctx, q.ID, func(t *state.Txn, q *requestRow) error {
-		if q.State != Approved {
-			return nil
-		}
-		// The withdrawal just made left a job of its own: this request is that job.
-		if err := dropWithdrawn(t, s.Slot(), q.Purposes); err != nil {
 			return err
 		}
-		return r.suppress(t, q, s)
-	})
-	return err
+	}
+	// The withdrawal just made left a job of its own: this request is that job.
+	return dropWithdrawn(t, s.Slot(), q.Purposes)
 }
 
 // freezeSubject seals under the request's slot what must be known of the subject after its key is gone: the batches that hold its rows, the

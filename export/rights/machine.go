@@ -222,8 +222,6 @@ func (r *Requests) begin(ctx context.Context, q *requestRow) error {
 		return r.beginAccess(ctx, q)
 	case q.Origin == proof.ByRetention:
 		return r.beginRetention(ctx, q)
-	case len(q.Purposes) > 0:
-		return r.withdraw(ctx, q)
 	}
 	s, err := r.whose(q)
 	if err != nil {

@@ -88,8 +88,13 @@ func (r *Requests) submit(ctx context.Context, in submission) (q *requestRow, cr
 			return ErrTooMany
 		}
 		created = true
-		q, err = r.enter(t, &in, uuid.NewString())
-		return err
+		if q, err = r.enter(t, &in, uuid.NewString()); err != nil || q.State != Approved || q.Right != proof.Erasure {
+			return err
+		}
+		if err := r.suppress(t, q, in.subject); err != nil { // of purposes: what is agreed to from now on stays
+			return err
+		}
+		return q.set(t)
 	})
 	if err != nil {
 		return nil, false, fmt.Errorf("recording request: %w", err)
