@@ -53,22 +53,8 @@ func (r *Requests) freezeSubject(ctx context.Context, q *requestRow) error {
 	if err != nil {
 		return err
 	}
-	s, err := r.whose(q)
+	batches, err := r.batchesOfOwner(ctx, q, own)
 	if err != nil {
-		return err
-	}
-	batches, err := r.batchesOf(s, q.Heads)
-	if err != nil {
-		return err
-	}
-	mark, err := r.o.Subjects.Mark(s)
-	if err != nil {
-		return fmt.Errorf("marking subject: %w", err)
-	}
-	x := suppression{
-		Version: rowFormat, Request: q.ID, Origin: q.Origin, Received: q.Clock.Received, Mark: mark, Purposes: q.Purposes, At: q.Suppressed,
-	}
-	if err := r.freeze(ctx, own, frozenMark, x); err != nil {
 		return err
 	}
 	if err := r.freeze(ctx, own, frozenBatches, batches); err != nil {
@@ -97,6 +83,52 @@ func (r *Requests) freezeSubject(ctx context.Context, q *requestRow) error {
 		return nil
 	})
 	return err
+}
+
+// batchesOfOwner are the batches of whose request it is. On the way it freezes the mark, which needs the subject's key as well.
+func (r *Requests) batchesOfOwner(ctx context.Context, q *requestRow, own subject.Subject) (map[string][]string, error) {
+	s, err := r.whose(q)
+	if errors.Is(err, subject.ErrShredded) && len(q.Purposes) == 0 {
+		return r.everyBatch(ctx, q)
+	}
+	if err != nil {
+		return nil, err
+	}
+	mark, err := r.o.Subjects.Mark(s)
+	if err != nil {
+		return nil, fmt.Errorf("marking subject: %w", err)
+	}
+	x := suppression{
+		Version: rowFormat, Request: q.ID, Origin: q.Origin, Received: q.Clock.Received, Mark: mark, Purposes: q.Purposes, At: q.Suppressed,
+	}
+	if err := r.freeze(ctx, own, frozenMark, x); err != nil {
+		return nil, err
+	}
+	return r.batchesOf(s, q.Heads)
+}
+
+// everyBatch is for a gateway whose state was restored beside a slot file that is newer: the subject is destroyed, and with its key went the index of
+// its rows. Its pseudonyms are in the job, so the custodian looks through everything.
+func (r *Requests) everyBatch(ctx context.Context, q *requestRow) (map[string][]string, error) {
+	r.o.Log.WarnContext(ctx, "it is not known which batches hold rows of an erased subject: all are looked through", "alarm", true, "request", q.ID)
+	ids := map[string][]string{}
+	for destination, head := range q.Heads {
+		rows, _, err := r.o.Index.Sealed(destination, 0, int(head))
+		if err != nil {
+			return nil, err
+		}
+		for i := range rows {
+			left, err := r.leftOf(&rows[i])
+			if err != nil {
+				return nil, err
+			}
+			if left {
+				ids[destination] = append(ids[destination], rows[i].Batch.ID)
+			}
+		}
+		slices.Sort(ids[destination])
+	}
+	return ids, nil
 }
 
 // batchesOf are the ids of the batches that may hold rows of s, by destination: those of the index that were sealed up to heads, and those that a
@@ -241,6 +273,9 @@ func (r *Requests) destroy(ctx context.Context, q *requestRow) (slot subject.Slo
 		return id.Slot, left, err
 	}
 	s, err := r.o.Subjects.BySlot(id.Slot)
+	if errors.Is(err, subject.ErrShredded) {
+		return id.Slot, left, nil // by a slot file that is newer than the state: see everyBatch
+	}
 	if err == nil {
 		left, err = r.o.Ledger.Sever(ctx, s)
 	}

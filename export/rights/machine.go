@@ -200,6 +200,10 @@ func (r *Requests) advance(ctx context.Context, q *requestRow) (err error) {
 	if over, err := r.overtime(ctx, q); over || err != nil {
 		return err
 	}
+	if _, err := r.own(q); errors.Is(err, subject.ErrShredded) {
+		r.o.Log.ErrorContext(ctx, "a request had ended after the backup that was restored: its certificate is with the custodian", "alarm", true, "request", q.ID)
+		return r.supersede(ctx, q, outlived)
+	}
 	switch {
 	case q.State == Approved:
 		err = r.begin(ctx, q)
@@ -210,7 +214,7 @@ func (r *Requests) advance(ctx context.Context, q *requestRow) (err error) {
 		err = r.advanceErasure(ctx, q)
 	}
 	if errors.Is(err, subject.ErrShredded) {
-		return r.supersede(ctx, q)
+		return r.supersede(ctx, q, superseded)
 	}
 	return err
 }

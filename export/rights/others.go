@@ -10,8 +10,12 @@ import (
 	"github.com/octroi/octroi/pseudonymize/subject"
 )
 
-// superseded is the reason of a request that ended because its subject was erased.
-const superseded = "erased"
+// The reasons of requests that end because what they know is gone: their subject was erased; or they had ended already, after the backup that this
+// state was restored from, and only the slot file says so.
+const (
+	superseded = "erased"
+	outlived   = "restored"
+)
 
 // endOthers ends every other request of a subject that is about to be destroyed, and forgets it: whose it is, what it froze, a package that nobody
 // opened. What remains of an erased person is what the certificate names, and nothing else. No request is made of a suppressed subject, so none
@@ -46,7 +50,7 @@ func (r *Requests) endOthers(ctx context.Context, q *requestRow) error {
 
 func (r *Requests) endOther(ctx context.Context, x *requestRow) error {
 	if !x.State.Final() {
-		if err := r.supersede(ctx, x); err != nil {
+		if err := r.supersede(ctx, x, superseded); err != nil {
 			return err
 		}
 	}
@@ -57,8 +61,8 @@ func (r *Requests) endOther(ctx context.Context, x *requestRow) error {
 	return r.forget(ctx, x.ID, timedKey(forgetPrefix, x.Closed, x.ID)) // one that was to be forgotten later has a row of that time: it is passed over
 }
 
-// supersede ends a request whose subject is erased by another one.
-func (r *Requests) supersede(ctx context.Context, q *requestRow) error {
+// supersede ends a request of which nothing can be carried out any more.
+func (r *Requests) supersede(ctx context.Context, q *requestRow, reason string) error {
 	if err := r.unwant(ctx, q.ID); err != nil {
 		return err
 	}
@@ -67,7 +71,7 @@ func (r *Requests) supersede(ctx context.Context, q *requestRow) error {
 		if q.State.Final() {
 			return nil
 		}
-		q.State, q.Reason = Cancelled, superseded
+		q.State, q.Reason = Cancelled, reason
 		r.close(t, q)
 		return r.note(t, q, proof.Leaf{Event: proof.EventCancelled, Actor: gateway, Reason: q.Reason})
 	})

@@ -44,19 +44,17 @@ func Replay(ctx context.Context, o ReplayOptions) (erased int, err error) {
 		}
 		bySubject[m.Subject] = s
 	}
-	withdrawn := map[string]bool{} // a withdrawal that was replayed before stands in the journal twice
+	once := map[string]bool{} // what was replayed before stands in the journal twice
 	for _, x := range entries {
-		if len(x.Purposes) > 0 {
-			same := fmt.Sprint(x.Mark.Subject, x.Purposes)
-			if withdrawn[same] {
-				continue
-			}
-			withdrawn[same] = true
+		same := fmt.Sprint(x.Mark.Subject, x.Purposes)
+		if once[same] {
+			continue
 		}
 		again, err := r.replay(ctx, x, bySubject[x.Mark.Subject])
 		if err != nil {
 			return erased, fmt.Errorf("replaying suppression of request %s: %w", x.Request, err)
 		}
+		once[same] = again || len(x.Purposes) > 0
 		if again && len(x.Purposes) == 0 {
 			erased++
 			delete(bySubject, x.Mark.Subject)
@@ -88,16 +86,26 @@ func (r *Requests) replay(ctx context.Context, x suppression, s subject.Subject)
 	if len(x.Purposes) > 0 {
 		return r.replayWithdrawal(ctx, x, s)
 	}
+	known, err := r.resubmitted(x)
+	if err != nil {
+		return false, err
+	}
 	done := false // the request is closed, and only the slot file was older
 	err = r.o.State.Update(ctx, func(t *state.Txn) error {
-		if err := r.o.Subjects.Suppress(t, x.Mark, x.At); err != nil || !s.Exists() {
+		if err := r.o.Subjects.Suppress(t, x.Mark, x.At); err != nil {
 			return err
 		}
 		q, err := readRequest(t, x.Request)
 		switch {
+		case errors.Is(err, ErrNoRequest) && known:
+			return nil // a replay that was cut off made it, and it goes on from there
+		case errors.Is(err, ErrNoRequest) && !s.Exists():
+			r.o.Log.Error("an erasure is not known to this state, and the key is gone already: what the custodian has not rewritten of it stays",
+				"alarm", true, "request", x.Request)
+			return nil
 		case errors.Is(err, ErrNoRequest):
 			return r.resubmit(t, x, s)
-		case err != nil:
+		case err != nil || !s.Exists():
 			return err
 		case q.State.Final():
 			done = true
@@ -106,6 +114,9 @@ func (r *Requests) replay(ctx context.Context, x suppression, s subject.Subject)
 			return nil // it goes on from there
 		}
 		q.State, q.Before = Approved, "" // as it was when the suppression was made
+		if !q.Clock.Stopped.IsZero() {
+			q.Clock.resume(x.At)
+		}
 		if err := r.note(t, q, proof.Leaf{Event: proof.EventApproved, Actor: gateway}); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package rights
 
 import (
 	"crypto/ed25519"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -136,6 +137,117 @@ func TestReplay(t *testing.T) {
 	again, erased := reopened(t, backup)
 	if n := again.count(t, requestPrefix); n != 2 || erased != 0 {
 		t.Errorf("replayed again: %d requests, %d erased", n, erased)
+	}
+}
+
+// A backup of the state from the middle of an erasure is restored beside a slot file that was copied after it: the key is gone already, and the rows
+// in shipped objects go all the same.
+func TestRestoreBesideNewerSlots(t *testing.T) {
+	t.Parallel()
+	for name, at := range map[string]step{"suppressed": suppressed, "frozen": frozen, "rewriting": rewriting, "completed": rewriting} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
+			w := openWorld(t, dir, func(o *Options) { o.Notices = time.Minute })
+			_, s := w.mint(t)
+			_, other := w.mint(t)
+			w.pages(t, s, 2, "gone")
+			w.ship(t)
+			w.forward(2 * time.Hour)
+			w.pages(t, other, 1, "other")
+			w.ship(t)
+			q := w.ask(t, proof.Erasure, s)
+			for w.row(t, q.ID).Step != at {
+				if err := w.advance(t.Context(), w.row(t, q.ID)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := errors.Join(w.save(), w.close(), os.CopyFS(backup, os.DirFS(dir))); err != nil {
+				t.Fatal(err)
+			}
+			w = openWorld(t, dir, func(o *Options) { o.Notices = time.Minute })
+			w.Pass(t.Context())
+			if name == "completed" {
+				w.end(t, &servant{w: w, name: "custodian-one"}, q.ID)
+			}
+			if err := w.close(); err != nil {
+				t.Fatal(err)
+			}
+			for _, newer := range []string{"slots", "objects"} {
+				if err := os.RemoveAll(filepath.Join(backup, newer)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			slots, err := os.ReadFile(filepath.Join(dir, "slots"))
+			if err == nil {
+				err = os.WriteFile(filepath.Join(backup, "slots"), slots, 0o600)
+			}
+			if err := errors.Join(err, os.CopyFS(filepath.Join(backup, "objects"), os.DirFS(filepath.Join(dir, "objects")))); err != nil {
+				t.Fatal(err)
+			}
+
+			back, _ := reopened(t, backup)
+			got := back.end(t, &servant{w: back, name: "custodian-one"}, q.ID)
+			if name == "completed" { // it was completed: nothing of it is left to do, and nobody to certify it again
+				if got.State != Cancelled || got.Reason != outlived {
+					t.Fatalf("%+v", got)
+				}
+			} else if got.State != Completed {
+				t.Fatalf("%+v", got)
+			}
+			if rows := back.everyRow(t, "warehouse"); len(rows) != 1 {
+				t.Errorf("%d rows are left, want the other's", len(rows))
+			}
+		})
+	}
+}
+
+// The process ends in the middle of a replay: the next one goes on with what the first has made.
+func TestReplayIsCutOff(t *testing.T) {
+	t.Parallel()
+	dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
+	w := openWorld(t, dir)
+	_, s := w.mint(t)
+	w.pages(t, s, 1, "x")
+	w.ship(t)
+	if err := errors.Join(w.save(), w.close(), os.CopyFS(backup, os.DirFS(dir))); err != nil {
+		t.Fatal(err)
+	}
+	w = openWorld(t, dir)
+	w.ask(t, proof.Erasure, s)
+	w.Pass(t.Context())
+	if err := w.close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(filepath.Join(backup, "objects", "suppressions"), os.DirFS(filepath.Join(dir, "objects", "suppressions"))); err != nil {
+		t.Fatal(err)
+	}
+	first, err := openParts(backup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.openExits(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if first.Requests, err = newRequests(first.options()); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := first.readJournal(t.Context())
+	if err != nil || len(entries) != 1 {
+		t.Fatal(entries, err)
+	}
+	if _, err := first.replay(t.Context(), entries[0], s); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(first.save(), first.close()); err != nil {
+		t.Fatal(err)
+	}
+	back, _ := reopened(t, backup)
+	if n := back.count(t, requestPrefix); n != 1 {
+		t.Errorf("%d requests of one suppression", n)
+	}
+	if _, err := back.subjects.BySlot(s.Slot()); !errors.Is(err, subject.ErrShredded) {
+		t.Error(err)
 	}
 }
 

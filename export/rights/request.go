@@ -262,7 +262,7 @@ func (r *Requests) jobOf(q *requestRow) (*proof.Job, error) {
 func (r *Requests) close(t *state.Txn, q *requestRow) {
 	q.Closed, q.Step, q.Refused = r.now(), "", nil
 	kept := r.o.IdentityKept
-	if q.Right == proof.Erasure && (q.State == Completed || q.State == Failed) || q.Reason == superseded {
+	if q.Right == proof.Erasure && (q.State == Completed || q.State == Failed) || q.Reason == superseded || q.Reason == outlived {
 		kept = 0
 	}
 	t.Set(timedKey(forgetPrefix, q.Closed.Add(kept), q.ID), nil)
