@@ -17,8 +17,11 @@ import (
 
 func decodeAll(t testing.TB, file []byte) ([]pseudonymize.Row, error) {
 	t.Helper()
-	var rows []pseudonymize.Row
-	err := DecodeRows(bytes.NewReader(file), int64(len(file)), func(some []pseudonymize.Row) error {
+	return allRows(file)
+}
+
+func allRows(file []byte) (rows []pseudonymize.Row, err error) {
+	err = DecodeRows(bytes.NewReader(file), int64(len(file)), func(some []pseudonymize.Row) error {
 		rows = append(rows, some...)
 		return nil
 	})

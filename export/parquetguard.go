@@ -26,7 +26,8 @@ const (
 	guardHeaderBytes = 64 << 10
 	guardPageValues  = 1 << 22
 	guardPageBytes   = 128 << 20
-	guardGroupBytes  = 384 << 20 // of all columns' largest page and dictionary
+	guardGroupBytes  = 384 << 20 // of all columns' largest page and dictionary; where a group is cut, of all pages
+	guardGroupValues = 1 << 26   // where a group is cut
 )
 
 // leaf is one column as the schema has it.
@@ -62,42 +63,58 @@ var layout = sync.OnceValues(func() (l eventsLayout, err error) {
 var errGuard = errors.New("its structure is not one that octroi writes")
 
 type guard struct {
-	r    io.ReaderAt
-	end  int64 // where the footer begins
-	zstd *zstd.Decoder
-	page bytes.Buffer
+	r      io.ReaderAt
+	end    int64 // where the footer begins
+	zstd   *zstd.Decoder
+	packed []byte // the last page as it stands in the file,
+	page   []byte // and decompressed,
+	room   []byte // which is in here
 }
 
 // guardFile checks a whole file.
 func guardFile(r io.ReaderAt, size int64) error {
-	want, err := layout()
+	g, meta, leaves, err := newGuard(r, size)
 	if err != nil {
 		return err
+	}
+	defer g.zstd.Close()
+	for i := range meta.RowGroups {
+		if err := g.rowGroup(&meta.RowGroups[i], leaves); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newGuard reads a file's footer and checks all of it but what it says of column chunks. The caller closes the guard's decoder.
+func newGuard(r io.ReaderAt, size int64) (*guard, *format.FileMetaData, []leaf, error) {
+	want, err := layout()
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	meta, end, err := guardFooter(r, size)
 	if err != nil {
-		return err
+		return nil, nil, nil, err
 	}
 	if !reflect.DeepEqual([]format.SchemaElement(meta.Schema), want.elements) || len(meta.RowGroups) > guardRowGroups {
-		return errGuard
+		return nil, nil, nil, errGuard
 	}
-	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(guardPageBytes), zstd.WithDecoderLowmem(true))
-	if err != nil {
-		return err
-	}
-	defer decoder.Close()
-	g := &guard{r: r, end: end, zstd: decoder}
 	var rows int64
 	for i := range meta.RowGroups {
-		if err := g.rowGroup(&meta.RowGroups[i], want.leaves); err != nil {
-			return err
+		group := &meta.RowGroups[i]
+		if len(group.Columns) != len(want.leaves) || group.NumRows < 0 || group.NumRows > rowGroupRows {
+			return nil, nil, nil, errGuard
 		}
-		rows += meta.RowGroups[i].NumRows
+		rows += group.NumRows
 	}
 	if rows != meta.NumRows {
-		return errGuard
+		return nil, nil, nil, errGuard
 	}
-	return nil
+	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(guardPageBytes), zstd.WithDecodeAllCapLimit(true))
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return &guard{r: r, end: end, zstd: decoder}, &meta, want.leaves, nil
 }
 
 // guardFooter reads the last bytes of a file: … footer, its length (4 bytes, little-endian), "PAR1".
@@ -128,9 +145,6 @@ func guardFooter(r io.ReaderAt, size int64) (meta format.FileMetaData, begin int
 }
 
 func (g *guard) rowGroup(group *format.RowGroup, leaves []leaf) error {
-	if len(group.Columns) != len(leaves) || group.NumRows < 0 || group.NumRows > rowGroupRows {
-		return errGuard
-	}
 	held := 0
 	for i := range leaves {
 		n, err := g.column(&group.Columns[i], &leaves[i])
@@ -144,20 +158,30 @@ func (g *guard) rowGroup(group *format.RowGroup, leaves []leaf) error {
 	return nil
 }
 
-// column walks the pages of a column chunk; held is what reading it takes: its dictionary and its largest page.
-func (g *guard) column(chunk *format.ColumnChunk, l *leaf) (held int, err error) {
+// bounds is where in the file the pages of a column chunk are.
+func (g *guard) bounds(chunk *format.ColumnChunk, l *leaf) (at, end int64, err error) {
 	m := &chunk.MetaData
-	at := m.DataPageOffset
+	at = m.DataPageOffset
 	if m.DictionaryPageOffset != 0 {
 		at = m.DictionaryPageOffset
 	}
-	end := at + m.TotalCompressedSize
+	end = at + m.TotalCompressedSize
 	switch {
 	case chunk.FilePath != "", m.Codec != format.Zstd, m.Type != l.kind, !slices.Equal([]string(m.PathInSchema), l.path):
-		return 0, errGuard
+		return 0, 0, errGuard
 	case at < 4 || m.DataPageOffset < at || m.TotalCompressedSize < 0 || end < at || end > g.end || m.DataPageOffset > end:
-		return 0, errGuard
+		return 0, 0, errGuard
 	}
+	return at, end, nil
+}
+
+// column walks the pages of a column chunk; held is what reading it takes: its dictionary and its largest page.
+func (g *guard) column(chunk *format.ColumnChunk, l *leaf) (held int, err error) {
+	at, end, err := g.bounds(chunk, l)
+	if err != nil {
+		return 0, err
+	}
+	m := &chunk.MetaData
 	dictionary, largest, values := 0, 0, int64(0)
 	for at < end {
 		header, length, err := g.header(at, end)
@@ -169,7 +193,11 @@ func (g *guard) column(chunk *format.ColumnChunk, l *leaf) (held int, err error)
 			return 0, errGuard
 		}
 		at += int64(length)
-		n, err := g.body(at, end, header, l)
+		g.packed = slices.Grow(g.packed[:0], int(header.CompressedPageSize))[:header.CompressedPageSize]
+		if n, err := g.r.ReadAt(g.packed, at); n < len(g.packed) {
+			return 0, err
+		}
+		n, err := g.body(g.packed, header, l)
 		if err != nil {
 			return 0, err
 		}
@@ -192,6 +220,11 @@ func (g *guard) header(at, end int64) (h *format.PageHeader, length int, err err
 	if _, err := g.r.ReadAt(text, at); err != nil && err != io.EOF {
 		return nil, 0, err
 	}
+	return pageHeader(text, end-at)
+}
+
+// pageHeader reads the header that text begins with; room is how much of the chunk follows from there.
+func pageHeader(text []byte, room int64) (h *format.PageHeader, length int, err error) {
 	t := thriftText{rest: text, items: 1000}
 	if err := t.structure(guardDepth); err != nil {
 		return nil, 0, err
@@ -202,7 +235,7 @@ func (g *guard) header(at, end int64) (h *format.PageHeader, length int, err err
 		return nil, 0, errGuard
 	}
 	switch {
-	case h.CompressedPageSize < 0 || int64(h.CompressedPageSize) > end-at-int64(length):
+	case h.CompressedPageSize < 0 || int64(h.CompressedPageSize) > room-int64(length):
 		return nil, 0, errGuard
 	case h.UncompressedPageSize < 0 || h.UncompressedPageSize > guardPageBytes:
 		return nil, 0, errGuard
@@ -210,16 +243,15 @@ func (g *guard) header(at, end int64) (h *format.PageHeader, length int, err err
 	return h, length, nil
 }
 
-// body decompresses a page and checks every count in it; n is its number of values, 0 for a dictionary.
-func (g *guard) body(at, end int64, h *format.PageHeader, l *leaf) (n int, err error) {
-	g.page.Reset()
-	if err := g.zstd.Reset(io.NewSectionReader(g.r, at, int64(h.CompressedPageSize))); err != nil {
+// body decompresses a page into g.page and checks every count in it; n is its number of values, 0 for a dictionary.
+func (g *guard) body(packed []byte, h *format.PageHeader, l *leaf) (n int, err error) {
+	// The decoder writes no more than the buffer takes.
+	g.room = slices.Grow(g.room[:0], int(h.UncompressedPageSize))
+	page, err := g.zstd.DecodeAll(packed, g.room[:0:h.UncompressedPageSize])
+	if err != nil || len(page) != int(h.UncompressedPageSize) {
 		return 0, errGuard
 	}
-	if _, err := io.Copy(&g.page, io.LimitReader(g.zstd, int64(h.UncompressedPageSize)+1)); err != nil || g.page.Len() != int(h.UncompressedPageSize) {
-		return 0, errGuard
-	}
-	page := g.page.Bytes()
+	g.page = page
 	switch {
 	case h.Type == format.DictionaryPage && h.DictionaryPageHeader.Valid:
 		d := &h.DictionaryPageHeader.V

@@ -141,7 +141,6 @@ var errRow = errors.New("a row's values do not fit its columns")
 
 // next reads one row.
 func (d *rowReader) next(columns *[columnCount]columnReader, row *pseudonymize.Row) error {
-	*row = pseudonymize.Row{}
 	var c cells
 	for i := range columns {
 		var err error
@@ -149,6 +148,12 @@ func (d *rowReader) next(columns *[columnCount]columnReader, row *pseudonymize.R
 			return err
 		}
 	}
+	return d.assemble(&c, row)
+}
+
+// assemble makes a row of its values.
+func (d *rowReader) assemble(c *cells, row *pseudonymize.Row) error {
+	*row = pseudonymize.Row{}
 	ok := c.hex(columnEventID, row.EventID[:]) && c.hex(columnPolicy, row.Policy[:]) &&
 		c.pseudonym(columnDevice, &row.Device) && c.pseudonym(columnPerson, &row.Person)
 	row.Time, row.ReceivedAt = millis(c[columnTime][0].Int64()), millis(c[columnReceivedAt][0].Int64())
@@ -172,7 +177,7 @@ func (d *rowReader) next(columns *[columnCount]columnReader, row *pseudonymize.R
 		return errRow
 	}
 	row.Value.Minor = amount.Int64() // 0 of a null
-	if !d.grants(&c, row) || !d.properties(&c, row) {
+	if !d.grants(c, row) || !d.properties(c, row) {
 		return errRow
 	}
 	return nil
