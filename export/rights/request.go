@@ -265,6 +265,9 @@ func (r *Requests) close(t *state.Txn, q *requestRow) {
 	if q.Right == proof.Erasure && (q.State == Completed || q.State == Failed) || q.Reason == superseded || q.Reason == outlived {
 		kept = 0
 	}
+	if q.Origin == proof.ByRetention && q.State != Completed {
+		t.Delete(retiredKey(q.Destination, q.Purposes[0])) // its batches are looked for again
+	}
 	t.Set(timedKey(forgetPrefix, q.Closed.Add(kept), q.ID), nil)
 	t.Delete(idKey(openPrefix, q.ID))
 	ended := Standing{Right: q.Right, Origin: q.Origin, State: q.State}

@@ -83,7 +83,7 @@ type retired struct {
 }
 
 func (r *Requests) retireOf(ctx context.Context, destination string, p *policies.Purpose) (blocked string, err error) {
-	key := []byte(retentionPrefix + destination + "/" + p.ID)
+	key := retiredKey(destination, p.ID)
 	after, err := r.retiredUpTo(key)
 	if err != nil {
 		return "", err
@@ -110,6 +110,8 @@ func (r *Requests) retireOf(ctx context.Context, destination string, p *policies
 	r.stir()
 	return x.blocked, err
 }
+
+func retiredKey(destination, purpose string) []byte { return []byte(retentionPrefix + destination + "/" + purpose) }
 
 func (r *Requests) retiredUpTo(key []byte) (number uint64, err error) {
 	err = r.o.State.View(func(v reader) error {

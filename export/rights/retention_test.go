@@ -79,3 +79,42 @@ func TestRetention(t *testing.T) {
 		t.Error("somebody is told of the end of a retention")
 	}
 }
+
+// A job that does not come to an end is made again: its rows are beyond their retention still.
+func TestRetentionIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, s := w.mint(t)
+	w.pages(t, s, 1, "old")
+	w.ship(t)
+	purpose, _ := w.policy.Purpose("audience")
+	w.forward(purpose.Retention.AddTo(w.at).Sub(w.at) + 26*time.Hour)
+	text, err := proof.ApproveSchedule(proof.NewSchedule("a", w.policy, w.now()), approvalKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.keepSchedule(t.Context(), text); err != nil {
+		t.Fatal(err)
+	}
+	first := w.opened(t)
+	if len(first) != 1 {
+		t.Fatalf("%d jobs, want 1", len(first))
+	}
+	w.forward(hardLimit + time.Hour)
+	w.Pass(t.Context())
+	if q := w.row(t, first[0]); q.State != Failed {
+		t.Fatalf("%+v", q)
+	}
+	w.KeepHouse(t.Context())
+	again := w.opened(t)
+	if len(again) != 1 || again[0] == first[0] {
+		t.Fatalf("%d jobs, want another one", len(again))
+	}
+	w.Pass(t.Context())
+	if q := w.end(t, &servant{w: w, name: "custodian-one"}, again[0]); q.State != Completed || q.Batches != 1 {
+		t.Fatalf("%+v", q)
+	}
+	if rows := w.everyRow(t, "warehouse"); len(rows) != 0 {
+		t.Errorf("%d rows are left", len(rows))
+	}
+}
