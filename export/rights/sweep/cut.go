@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/export/rights/proof"
@@ -53,17 +52,38 @@ func (c *cutter) requests() []string {
 
 // row says whether row stays, as it is changed in place, and counts.
 func (c *cutter) row(row *pseudonymize.Row) (keep bool) {
+	keep, _ = c.verdict(row)
+	return keep
+}
+
+func (c *cutter) verdict(row *pseudonymize.Row) (keep, changed bool) {
 	for i := range c.cuts {
-		keep, changed := c.cuts[i].Row(row)
+		keep, some := c.cuts[i].Row(row)
 		switch {
 		case !keep:
 			c.counts[i].Erased++
-			return false
-		case changed:
+			return false, true
+		case some:
 			c.counts[i].Reduced++
+			changed = true
 		}
 	}
-	return true
+	return true, changed
+}
+
+// everybody says whether rows are cut whoever they are of: by retention.
+func (c *cutter) everybody() bool {
+	return slices.ContainsFunc(c.cuts, func(cut export.Cut) bool { return len(cut.Expired) > 0 })
+}
+
+// pseudonyms are those of all its jobs.
+func (c *cutter) pseudonyms() export.Pseudonyms {
+	all := export.Pseudonyms{Devices: map[[16]byte]bool{}, Persons: map[[16]byte]bool{}}
+	for i := range c.cuts {
+		maps.Copy(all.Devices, c.cuts[i].Devices)
+		maps.Copy(all.Persons, c.cuts[i].Persons)
+	}
+	return all
 }
 
 // changed says whether any row was concerned.
@@ -86,10 +106,9 @@ type draft struct {
 	file       *os.File
 	hash       hash.Hash
 	sealed     io.WriteCloser
-	writer     *export.RowWriter
-	rows       int
-	from, to   time.Time // of received_at
-	purposes   map[string]bool
+	left       export.Remains    // what was written
+	writer     *export.RowWriter // of write; nil: not used
+	purposes   map[string]bool   // of what it wrote
 }
 
 func (s *Sweep) newDraft(r export.Recipients) (*draft, error) {
@@ -102,22 +121,38 @@ func (s *Sweep) newDraft(r export.Recipients) (*draft, error) {
 		f.Close()
 		return nil, err
 	}
-	d.writer = export.NewRowWriter(d.sealed)
 	return d, nil
 }
 
+// cut writes a batch's file without what c takes.
+func (d *draft) cut(b *export.Batch, plain io.ReaderAt, length int64, c *cutter) (err error) {
+	other := false
+	d.left, err = export.CutRows(d.sealed, plain, length, c.pseudonyms(), func(row *pseudonymize.Row) (keep, changed bool) {
+		other = other || !under(b, []pseudonymize.Row{*row})
+		return c.verdict(row)
+	})
+	if err == nil && (other || d.left.Of != b.Rows) {
+		err = errRows
+	}
+	return err
+}
+
+// write writes rows one by one.
 func (d *draft) write(rows []pseudonymize.Row) error {
+	if d.writer == nil {
+		d.writer = export.NewRowWriter(d.sealed)
+	}
 	for i := range rows {
 		r := &rows[i]
-		if d.rows == 0 {
-			d.from, d.to = r.ReceivedAt, r.ReceivedAt
+		if d.left.Rows == 0 {
+			d.left.From, d.left.To = r.ReceivedAt, r.ReceivedAt
 		}
-		d.rows++
-		if r.ReceivedAt.Before(d.from) {
-			d.from = r.ReceivedAt
+		d.left.Rows++
+		if r.ReceivedAt.Before(d.left.From) {
+			d.left.From = r.ReceivedAt
 		}
-		if r.ReceivedAt.After(d.to) {
-			d.to = r.ReceivedAt
+		if r.ReceivedAt.After(d.left.To) {
+			d.left.To = r.ReceivedAt
 		}
 		for _, g := range r.Grants {
 			d.purposes[g.Purpose] = true
@@ -128,11 +163,14 @@ func (d *draft) write(rows []pseudonymize.Row) error {
 
 // finish is the batch that the new object is, without key and version; nil where no row is left.
 func (d *draft) finish(before *export.Batch) (*export.Batch, error) {
-	if d.rows == 0 {
+	if d.left.Rows == 0 {
 		return nil, nil
 	}
-	if err := d.writer.Close(); err != nil {
-		return nil, err
+	if d.writer != nil {
+		if err := d.writer.Close(); err != nil {
+			return nil, err
+		}
+		d.left.Purposes = slices.Sorted(maps.Keys(d.purposes))
 	}
 	if err := d.sealed.Close(); err != nil {
 		return nil, err
@@ -143,6 +181,6 @@ func (d *draft) finish(before *export.Batch) (*export.Batch, error) {
 	}
 	now := *before
 	now.Key, now.Version, now.SHA256, now.Size = "", "", hexSum(d.hash), n
-	now.Rows, now.From, now.To, now.Purposes, now.Recipients = d.rows, d.from, d.to, slices.Sorted(maps.Keys(d.purposes)), d.recipients
+	now.Rows, now.From, now.To, now.Purposes, now.Recipients = d.left.Rows, d.left.From, d.left.To, d.left.Purposes, d.recipients
 	return &now, nil
 }

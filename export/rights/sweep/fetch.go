@@ -42,18 +42,33 @@ func size(f *os.File) (int64, error) {
 	return about.Size(), nil
 }
 
-// rows reads a batch's object: by version, its hash before anything is decrypted, and fn with its rows some at a time.
+// rows reads a batch's object, and fn with its rows some at a time.
 func (p *pass) rows(ctx context.Context, b *export.Batch, fn func([]pseudonymize.Row) error) error {
-	if b.Schema != export.EventsSchema {
-		return fmt.Errorf("%w: its entry says %.40q", export.ErrSchema, b.Schema)
-	}
-	sealed, err := p.fetch(ctx, b)
+	plain, length, err := p.plain(ctx, b)
 	if err != nil {
 		return err
 	}
+	defer plain.Close()
+	return wholly(ctx, b, plain, length, fn)
+}
+
+// plain fetches a batch's object: by version, its hash before anything is decrypted.
+func (p *pass) plain(ctx context.Context, b *export.Batch) (plain *os.File, length int64, err error) {
+	if b.Schema != export.EventsSchema {
+		return nil, 0, fmt.Errorf("%w: its entry says %.40q", export.ErrSchema, b.Schema)
+	}
+	sealed, err := p.fetch(ctx, b)
+	if err != nil {
+		return nil, 0, err
+	}
 	defer sealed.Close()
+	return p.s.unseal(sealed)
+}
+
+// wholly reads all rows of a batch.
+func wholly(ctx context.Context, b *export.Batch, plain io.ReaderAt, length int64, fn func([]pseudonymize.Row) error) error {
 	n := 0
-	err = p.s.decode(sealed, func(rows []pseudonymize.Row) error {
+	err := export.DecodeRows(plain, length, func(rows []pseudonymize.Row) error {
 		if n += len(rows); n > b.Rows || !under(b, rows) {
 			return errRows
 		}
@@ -73,25 +88,33 @@ func under(b *export.Batch, rows []pseudonymize.Row) bool {
 	return !slices.ContainsFunc(rows, func(r pseudonymize.Row) bool { return hex.EncodeToString(r.Policy[:]) != b.PolicyHash })
 }
 
-// decode decrypts a sealed object into a second temporary file, since Parquet is read from its end, and reads its rows.
+// decode reads the rows of a sealed object.
 func (s *Sweep) decode(sealed *os.File, fn func([]pseudonymize.Row) error) error {
-	if _, err := sealed.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	r, err := export.Unseal(sealed, s.o.Identities)
-	if err != nil {
-		return err
-	}
-	plain, err := s.temporary()
+	plain, length, err := s.unseal(sealed)
 	if err != nil {
 		return err
 	}
 	defer plain.Close()
-	length, err := io.Copy(plain, r)
-	if err != nil {
-		return err
-	}
 	return export.DecodeRows(plain, length, fn)
+}
+
+// unseal decrypts an object into a second temporary file, since Parquet is read from its end.
+func (s *Sweep) unseal(sealed *os.File) (plain *os.File, length int64, err error) {
+	if _, err := sealed.Seek(0, io.SeekStart); err != nil {
+		return nil, 0, err
+	}
+	r, err := export.Unseal(sealed, s.o.Identities)
+	if err != nil {
+		return nil, 0, err
+	}
+	if plain, err = s.temporary(); err != nil {
+		return nil, 0, err
+	}
+	if length, err = io.Copy(plain, r); err != nil {
+		plain.Close()
+		return nil, 0, err
+	}
+	return plain, length, nil
 }
 
 // fetch brings an object into a temporary file.

@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 
 	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/export/rights/proof"
@@ -31,20 +33,18 @@ func (p *pass) sweep(ctx context.Context, st *stated, e errand) error {
 		}
 		defer d.file.Close()
 	}
-	err = p.rows(ctx, st.batch, func(rows []pseudonymize.Row) error {
-		if err := p.finds.take(e.readers, st.entry.Destination, rows); err != nil || d == nil {
-			return err
-		}
-		kept := rows[:0]
-		for i := range rows {
-			if c.row(&rows[i]) {
-				kept = append(kept, rows[i])
-			}
-		}
-		return d.write(kept)
-	})
+	plain, length, err := p.plain(ctx, st.batch)
 	if err != nil {
 		return err
+	}
+	defer plain.Close()
+	if err := p.find(st, e.readers, plain, length); err != nil {
+		return err
+	}
+	if d != nil {
+		if err := cutInto(ctx, d, st.batch, plain, length, c); err != nil {
+			return err
+		}
 	}
 	p.finds.looked(&e, true)
 	p.count(func(r *Report) { r.Scanned++ })
@@ -55,6 +55,61 @@ func (p *pass) sweep(ctx context.Context, st *stated, e errand) error {
 		return p.unchanged(ctx, st, c)
 	}
 	return p.replace(ctx, st, c, d)
+}
+
+// find keeps what accesses ask for.
+func (p *pass) find(st *stated, readers []*order, plain io.ReaderAt, length int64) error {
+	if len(readers) == 0 {
+		return nil
+	}
+	of := export.Pseudonyms{Devices: map[[16]byte]bool{}, Persons: map[[16]byte]bool{}}
+	for _, o := range readers {
+		maps.Copy(of.Devices, o.whose[st.entry.Destination].devices)
+		maps.Copy(of.Persons, o.whose[st.entry.Destination].persons)
+	}
+	var failed error
+	rows := make([]pseudonymize.Row, 0, findAtOnce)
+	keep := func() {
+		if failed == nil && !under(st.batch, rows) {
+			failed = errRows
+		}
+		if failed == nil {
+			failed = p.finds.take(readers, st.entry.Destination, rows)
+		}
+		rows = rows[:0]
+	}
+	n, err := export.FindRows(plain, length, of, func(row *pseudonymize.Row) {
+		if rows = append(rows, *row); len(rows) == findAtOnce {
+			keep()
+		}
+	})
+	keep()
+	switch {
+	case err != nil:
+		return err
+	case failed == nil && n != st.batch.Rows:
+		return errRows
+	}
+	return failed
+}
+
+// findAtOnce is how many rows of accesses are kept at a time.
+const findAtOnce = 1000
+
+// cutInto writes into d what c leaves of a batch. Retention concerns every row, so every row is read; else only those of the jobs' subjects are.
+func cutInto(ctx context.Context, d *draft, b *export.Batch, plain io.ReaderAt, length int64, c *cutter) error {
+	if !c.everybody() {
+		return d.cut(b, plain, length, c)
+	}
+	return wholly(ctx, b, plain, length, func(rows []pseudonymize.Row) error {
+		kept := rows[:0]
+		for i := range rows {
+			if c.row(&rows[i]) {
+				kept = append(kept, rows[i])
+			}
+		}
+		return d.write(kept)
+	})
 }
 
 // due is the cutter of the jobs that may cut the batch now; a job that may not is refused, and its batch waits.
