@@ -224,6 +224,34 @@ func largePackage(t *testing.T, object []byte) []byte {
 	return out.Bytes()
 }
 
+// The person's own key leads to the person: it stands where it ends with the request.
+func TestRecipientIsSealed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, s := w.mint(t)
+	recipient := w.keys.Recipients["recovery"]
+	q, _, err := w.submit(t.Context(), submission{
+		right: proof.Access, origin: proof.ByPerson, actor: person, subject: s, recipient: recipient, proven: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if j, err := w.jobOf(q); err != nil || j.Recipient != recipient {
+		t.Error(j, err)
+	}
+	err = w.state.View(func(v reader) error {
+		return v.Scan([]byte("q/"), func(key, value []byte) error {
+			if strings.Contains(string(value), recipient) {
+				t.Errorf("it is to be read under %.12q", key)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // What nobody opens ends after its time, and what a broken transfer left as well.
 func TestPackageEnds(t *testing.T) {
 	t.Parallel()

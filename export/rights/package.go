@@ -60,7 +60,7 @@ func (r *Requests) receive(ctx context.Context, id, text string, body io.Reader)
 		return nil
 	case q.State != InProgress || q.Step != collecting:
 		return fmt.Errorf("%w: no package is awaited", ErrReport)
-	case report.Sealed != (q.Recipient != ""):
+	case report.Sealed != q.Sealed:
 		return fmt.Errorf("%w: sealed", ErrReport)
 	case report.Size > maxPackage:
 		return fmt.Errorf("%w: size", ErrReport)

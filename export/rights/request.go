@@ -162,7 +162,7 @@ func (r *Requests) enter(t *state.Txn, in *submission, id string) (*requestRow, 
 	}
 	q := &requestRow{
 		Format: rowFormat, ID: id, Right: in.right, Origin: in.origin, State: IdentityUnverified, Slot: own.Slot(), Opened: r.now(),
-		Clock: clock{Received: in.received}, Purposes: in.purposes, Language: in.language, Recipient: in.recipient, Secret: in.secret,
+		Clock: clock{Received: in.received}, Purposes: in.purposes, Language: in.language, Sealed: in.recipient != "", Secret: in.secret,
 	}
 	if in.subject.Exists() {
 		if err := freezeIn(t, own, frozenIdentity, identityRow{in.subject.Slot(), in.subject.Kind()}); err != nil {
@@ -170,7 +170,7 @@ func (r *Requests) enter(t *state.Txn, in *submission, id string) (*requestRow, 
 		}
 		t.Set(in.subject.RowKey(ownTable, idKey("", id)), nil)
 	}
-	job := r.job(q, in.subject)
+	job := r.job(q, in.subject, in.recipient)
 	if err := job.Check(); err != nil { // what the custodian would not take
 		return nil, fmt.Errorf("%w: %w", ErrInput, err)
 	}
@@ -213,10 +213,10 @@ func (r *Requests) admit(t *state.Txn, q *requestRow, in *submission) error {
 }
 
 // job is what is asked of the custodian. It never changes: an approval is of these very bytes.
-func (r *Requests) job(q *requestRow, s subject.Subject) *proof.Job {
+func (r *Requests) job(q *requestRow, s subject.Subject, recipient string) *proof.Job {
 	j := &proof.Job{
 		Version: 1, Node: r.o.Node, Request: q.ID, Right: q.Right, Origin: q.Origin, Received: q.Clock.Received, Purposes: q.Purposes,
-		Recipient: q.Recipient,
+		Recipient: recipient,
 	}
 	switch {
 	case q.Right == proof.Access:

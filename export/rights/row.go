@@ -47,15 +47,15 @@ type requestRow struct {
 	Step   step         `json:"step,omitempty"`   // in_progress: how far
 	Slot   subject.Slot `json:"slot"`             // the request's own; 0 once it is overwritten
 
-	Opened    time.Time `json:"opened"` // when it reached the gateway
-	Closed    time.Time `json:"closed,omitzero"`
-	Clock     clock     `json:"clock"`
-	Purposes  []string  `json:"purposes,omitempty"` // of an erasure; none: everything
-	Language  string    `json:"language,omitempty"`
-	Recipient string    `json:"recipient,omitempty"` // age recipient of an access package
-	Secret    []byte    `json:"secret,omitempty"`    // SHA-256 of what the person follows the request with
-	Reason    string    `json:"reason,omitempty"`    // of a denial, or of an end without completion
-	Approved  string    `json:"approved,omitempty"`  // SHA-256 of the approval, hex
+	Opened   time.Time `json:"opened"` // when it reached the gateway
+	Closed   time.Time `json:"closed,omitzero"`
+	Clock    clock     `json:"clock"`
+	Purposes []string  `json:"purposes,omitempty"` // of an erasure; none: everything
+	Language string    `json:"language,omitempty"`
+	Sealed   bool      `json:"sealed,omitempty"`   // of an access: its package is to be sealed to the person's own key, which stands in the job
+	Secret   []byte    `json:"secret,omitempty"`   // SHA-256 of what the person follows the request with
+	Reason   string    `json:"reason,omitempty"`   // of a denial, or of an end without completion
+	Approved string    `json:"approved,omitempty"` // SHA-256 of the approval, hex
 
 	Destination string `json:"destination,omitempty"` // of a retention
 	Policy      string `json:"policy,omitempty"`      // of a retention: hash of its batches' policy, hex
