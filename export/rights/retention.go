@@ -111,7 +111,9 @@ func (r *Requests) retireOf(ctx context.Context, destination string, p *policies
 	return x.blocked, err
 }
 
-func retiredKey(destination, purpose string) []byte { return []byte(retentionPrefix + destination + "/" + purpose) }
+func retiredKey(destination, purpose string) []byte {
+	return []byte(retentionPrefix + destination + "/" + purpose)
+}
 
 func (r *Requests) retiredUpTo(key []byte) (number uint64, err error) {
 	err = r.o.State.View(func(v reader) error {
