@@ -18,7 +18,7 @@ type columnChunk struct {
 	room  *room
 	leaf  *leaf
 	meta  *format.ColumnMetaData
-	text  []byte // as in the file: the dictionary page, if there is one, and the data pages
+	text  []byte // as in the file: the dictionary page, if there is one, and the data pages; nil of what without has made
 	first *page  // the dictionary page
 	pages []page // the data pages
 
@@ -118,7 +118,7 @@ func (c *columnChunk) count(p *page) (int, error) {
 	if err != nil || v.repetition[0] != 0 {
 		return 0, errGuard
 	}
-	return v.rows(), nil
+	return v.rows, nil
 }
 
 // unpack decompresses and checks a page; the text is valid until the next call.
@@ -291,7 +291,7 @@ func (c *columnChunk) without(gone []int, z *zstd.Encoder) (*columnChunk, error)
 		return nil, err
 	}
 	meta := *c.meta
-	left := &columnChunk{guard: c.guard, leaf: c.leaf, meta: &meta, text: make([]byte, 0, len(c.text))}
+	left := &columnChunk{guard: c.guard, leaf: c.leaf, meta: &meta}
 	meta.NumValues, meta.TotalUncompressedSize, meta.TotalCompressedSize = 0, 0, 0
 	nulls := meta.Statistics.NullCount
 	// Bounds and histograms would speak of rows that are gone.
@@ -334,6 +334,24 @@ func (c *columnChunk) without(gone []int, z *zstd.Encoder) (*columnChunk, error)
 	return left, nil
 }
 
+// write calls fn with the chunk's bytes, one piece after another.
+func (c *columnChunk) write(fn func([]byte) error) error {
+	if c.text != nil {
+		return fn(c.text)
+	}
+	if c.first != nil {
+		if err := fn(c.first.text); err != nil {
+			return err
+		}
+	}
+	for i := range c.pages {
+		if err := fn(c.pages[i].text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (c *columnChunk) rows() int {
 	if len(c.pages) == 0 {
 		return 0
@@ -342,9 +360,8 @@ func (c *columnChunk) rows() int {
 	return last.from + last.rows
 }
 
-// add adds a page to the chunk's text.
+// add counts a page.
 func (c *columnChunk) add(p *page) {
-	c.text = append(c.text, p.text...)
 	c.meta.TotalCompressedSize += int64(len(p.text))
 	c.meta.TotalUncompressedSize += int64(p.head) + int64(p.header.UncompressedPageSize)
 }
@@ -437,13 +454,13 @@ func (p *page) holding(v *pageValues, l *leaf, renumber []int32, z *zstd.Encoder
 	h := *p.header
 	h.DataPageHeader.V.NumValues, h.DataPageHeader.V.Statistics = int32(v.n), format.Statistics{}
 	q, err := newPage(h, text, z)
-	q.rows = v.rows()
+	q.rows = v.rows
 	return q, err
 }
 
 // newPage compresses a page.
 func newPage(h format.PageHeader, text []byte, z *zstd.Encoder) (page, error) {
-	body := z.EncodeAll(text, nil)
+	body := z.EncodeAll(text, make([]byte, 0, len(text)/2+1024))
 	h.UncompressedPageSize, h.CompressedPageSize = int32(len(text)), int32(len(body))
 	h.CRC = int32(crc32.ChecksumIEEE(body))
 	head, err := thrift.Marshal(new(thrift.CompactProtocol), &h)

@@ -314,7 +314,7 @@ func (f *rowsFile) group(g *rowGroup, gone []int) error {
 		group.TotalByteSize += meta.TotalUncompressedSize
 		group.TotalCompressedSize += meta.TotalCompressedSize
 		group.Columns = append(group.Columns, format.ColumnChunk{MetaData: meta}) // without page indexes
-		if err := f.write(c.text); err != nil {
+		if err := c.write(f.write); err != nil {
 			return err
 		}
 		g.chunks[column] = nil // it may be large

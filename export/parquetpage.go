@@ -76,6 +76,7 @@ func (v *plainValues) value(i int) parquet.Value {
 // pageValues is a data page taken apart: entries with their levels, and the values of those that are not null.
 type pageValues struct {
 	n          int    // entries
+	rows       int    // each of them has one entry or more
 	head       []byte // the levels as they stand in the page; nil: they are written anew
 	repetition []byte // levels; nil where the column has none
 	definition []byte
@@ -97,6 +98,9 @@ func readPage(text []byte, h *format.DataPageHeader, l *leaf, entries int) (v *p
 		return nil, err
 	}
 	v.head = bytes.Clone(whole[:len(whole)-len(text)])
+	if v.rows = v.n; v.repetition != nil {
+		v.rows = bytes.Count(v.repetition, []byte{0})
+	}
 	values := v.n
 	if v.definition != nil {
 		values = bytes.Count(v.definition, []byte{v.defined})
@@ -111,10 +115,12 @@ func readPage(text []byte, h *format.DataPageHeader, l *leaf, entries int) (v *p
 		return nil, errGuard
 	}
 	v.indices = v.indices[:values] // the rest is padding
+	greatest := uint32(0)          // of a negative one too
 	for _, i := range v.indices {
-		if uint32(i) >= uint32(entries) {
-			return nil, errGuard
-		}
+		greatest = max(greatest, uint32(i))
+	}
+	if values > 0 && int64(greatest) >= int64(entries) {
+		return nil, errGuard
 	}
 	return v, nil
 }
@@ -137,10 +143,8 @@ func readLevels(text []byte, most, n int) (levels, rest []byte, err error) {
 		return nil, nil, errGuard
 	}
 	levels = levels[:n]
-	for _, l := range levels {
-		if int(l) > most {
-			return nil, nil, errGuard
-		}
+	if n > 0 && int(slices.Max(levels)) > most {
+		return nil, nil, errGuard
 	}
 	return levels, text[length:], nil
 }
@@ -155,7 +159,7 @@ type place struct {
 // seek goes on to a later row, or to the page's end.
 func (v *pageValues) seek(p place, row int) place {
 	to := place{row: row, at: row}
-	if v.repetition != nil {
+	if v.rows < v.n {
 		for to.at, to.row = p.at, p.row; to.row < row; to.row++ {
 			next := bytes.IndexByte(v.repetition[to.at+1:], 0)
 			if next < 0 {
@@ -182,22 +186,15 @@ func (v *pageValues) runs(gone []int) iter.Seq2[place, place] {
 			}
 			at = v.seek(end, row+1)
 		}
-		if end := v.seek(at, v.rows()); end.at > at.at {
+		if end := v.seek(at, v.rows); end.at > at.at {
 			yield(at, end)
 		}
 	}
 }
 
-func (v *pageValues) rows() int {
-	if v.repetition == nil {
-		return v.n
-	}
-	return bytes.Count(v.repetition, []byte{0})
-}
-
 // without is the page without the rows that are gone.
 func (v *pageValues) without(gone []int) *pageValues {
-	left := &pageValues{defined: v.defined, indexed: v.indexed}
+	left := &pageValues{defined: v.defined, indexed: v.indexed, rows: v.rows - len(gone)}
 	if v.indexed {
 		left.indices = make([]int32, 0, len(v.indices))
 	} else {

@@ -135,16 +135,16 @@ func TestCuts(t *testing.T) {
 func TestCutBySize(t *testing.T) {
 	w := newWorld(t)
 	w.send(t, pages(w.mint(t, 2), 3*chunkEvents, "a", testStart)...)
-	s := w.shipper(t, "warehouse", func(o *ShipperOptions) { o.TargetBytes = 60 * 1000 }) // 60 bytes a row are assumed at first
+	s := w.shipper(t, "warehouse", func(o *ShipperOptions) { o.TargetBytes = 45 * 1000 }) // 60 bytes a row are assumed at first
 	flush(t, s)
 	got := w.check(t, "warehouse")
 	wantIDs(t, got.ids(), w.expected(t, "warehouse"))
-	if len(got.entries) < 3 || got.entries[0].Batch.Rows != 1000 {
+	if len(got.entries) < 3 || got.entries[0].Batch.Rows != 750 {
 		t.Errorf("%d batches, the first of %d rows", len(got.entries), got.entries[0].Batch.Rows)
 	}
 	for _, e := range got.entries[1 : len(got.entries)-1] {
-		if e.Batch.Size < 30_000 || e.Batch.Size > 90_000 {
-			t.Errorf("entry %d: %d bytes, the target is 60,000", e.Number, e.Batch.Size)
+		if e.Batch.Size < 20_000 || e.Batch.Size > 67_500 {
+			t.Errorf("entry %d: %d bytes, the target is 45,000", e.Number, e.Batch.Size)
 		}
 	}
 }
