@@ -73,6 +73,7 @@ func without(rows map[string]string) map[string]string {
 // The canary test of rights.md: unique values of two subjects, one a browser, one a customer with a card, across channels and destinations;
 // both are erased; nothing that anybody holds shows any of it, with every key that is left, and others' rows have equal values.
 func TestErasureReachesEverything(t *testing.T) {
+	t.Parallel()
 	e := newEstate(t)
 	e.start()
 	anna := map[string]string{"loyalty": "CANARY-CARD-1", "email": "canary.anna@example.org"}
@@ -254,6 +255,7 @@ func (e *estate) fromBackup(backup string, anna map[string]string, needles []str
 
 // Access shows everything that was received under a cookie, and nothing of anybody else; it opens once, by whom it is of.
 func TestAccessShowsWhatIsOnesOwn(t *testing.T) {
+	t.Parallel()
 	e := newEstate(t)
 	e.start()
 	e.consent()
@@ -312,6 +314,7 @@ func unzip(t *testing.T, archive []byte, name string) string {
 
 // A withdrawal of a purpose that erases reaches what was shipped and loaded (GDPR Art. 17(1)(b)), and what is agreed to afterwards stays.
 func TestWithdrawalErases(t *testing.T) {
+	t.Parallel()
 	e := newEstate(t)
 	e.start()
 	e.consent()

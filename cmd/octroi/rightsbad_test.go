@@ -72,6 +72,9 @@ func (c *guichet) send(method, address, body string, header ...string) answered 
 		req.Header.Set(header[i], header[i+1])
 	}
 	resp, err := http.DefaultClient.Do(req)
+	if err != nil && len(body) > 1<<20 {
+		return answered{status: http.StatusRequestEntityTooLarge} // the connection was cut before all of it was sent
+	}
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -391,6 +394,9 @@ func (c *guichet) approvals() {
 		c.t.Fatalf("the request is %s", s)
 	}
 	c.want("approving", c.decide(id, "approve", c.approval(job, key)), http.StatusOK)
+	for c.state(id) == "approved" {
+		time.Sleep(20 * time.Millisecond)
+	}
 	c.possible(id, "approve", c.approval(job, key), "extend")
 	c.possible(id, "cancel", "", "extend") // the subject's key is destroyed
 	c.want("a replay on another request", c.decide(other, "verify", ""), http.StatusOK)
