@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/octroi/octroi/consent"
@@ -44,9 +45,13 @@ func Replay(ctx context.Context, o ReplayOptions) (erased int, err error) {
 		}
 		bySubject[m.Subject] = s
 	}
-	once := map[string]bool{} // what was replayed before stands in the journal twice
+	type act struct {
+		of       subject.Remnant
+		purposes string
+	}
+	once := map[act]bool{} // what was replayed before stands in the journal twice
 	for _, x := range entries {
-		same := fmt.Sprint(x.Mark.Subject, x.Purposes)
+		same := act{x.Mark.Subject, strings.Join(x.Purposes, " ")}
 		if once[same] {
 			continue
 		}

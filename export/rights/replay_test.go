@@ -202,6 +202,55 @@ func TestRestoreBesideNewerSlots(t *testing.T) {
 	}
 }
 
+// Each person's erasure and each person's withdrawal is replayed: what is alike is not the same.
+func TestReplayOfSeveral(t *testing.T) {
+	t.Parallel()
+	dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
+	w := openWorld(t, dir)
+	var all []subject.Subject
+	for range 4 {
+		_, s := w.mint(t)
+		w.pages(t, s, 1, "x")
+		all = append(all, s)
+	}
+	w.ship(t)
+	if err := errors.Join(w.save(), w.close(), os.CopyFS(backup, os.DirFS(dir))); err != nil {
+		t.Fatal(err)
+	}
+	w = openWorld(t, dir)
+	w.ask(t, proof.Erasure, all[0])
+	w.ask(t, proof.Erasure, all[1])
+	w.ask(t, proof.Erasure, all[2], "audience")
+	w.ask(t, proof.Erasure, all[3], "audience")
+	w.Pass(t.Context())
+	if err := w.close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(filepath.Join(backup, "objects", "suppressions"), os.DirFS(filepath.Join(dir, "objects", "suppressions"))); err != nil {
+		t.Fatal(err)
+	}
+	back, erased := reopened(t, backup)
+	if n := back.count(t, requestPrefix); n != 4 || erased != 2 {
+		t.Errorf("%d requests, %d erased, want 4 and 2", n, erased)
+	}
+	for _, s := range all[:2] {
+		if _, err := back.subjects.BySlot(s.Slot()); !errors.Is(err, subject.ErrShredded) {
+			t.Error("one came back:", err)
+		}
+	}
+	for _, s := range all[2:] {
+		current, err := back.ledger.Current(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range current {
+			if x.Purpose == "audience" && x.State == consent.ConsentGiven {
+				t.Error("a withdrawn purpose stands again")
+			}
+		}
+	}
+}
+
 // The process ends in the middle of a replay: the next one goes on with what the first has made.
 func TestReplayIsCutOff(t *testing.T) {
 	t.Parallel()
