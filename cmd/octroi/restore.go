@@ -34,13 +34,16 @@ keys folder must be there already, from the safe. Start the gateway afterwards w
 What a restore means:
   - Before it listens, the gateway reads the object store: batches and stream entries that were published after the backup become
     its own again, and every erasure and withdrawal of the suppression journal is carried out anew. The erased stay erased, and
-    what was withdrawn stays withdrawn.
-  - Consents, declarations and requests recorded after the backup are lost. Persons are asked again; declare and import again.
+    what was withdrawn with "on_withdrawal: erase" stays withdrawn.
+  - Consents, declarations, requests, and withdrawals of other purposes recorded after the backup are lost. Persons are asked
+    again; declare and import again.
   - The evidence log goes on from the backup. Heads (checkpoints) that were signed after it are no longer part of it: keep
     downloads of the lost part ("octroi evidence"), and expect "verify log --older" to say so.
   - Spool and outbox are in no backup. If the old ones are still there, leave them where they are: what they hold is shipped. If
     not, events that were accepted and not yet shipped are lost.
-  - Use the newest slot file: one that is older than the state does not open with it.`,
+  - Use the slot file that was copied next after the state: an older one does not open with it. By a later one, keys of persons who
+    were erased in between are gone, and with them what tells their rows: what the custodian had not yet rewritten of these stays,
+    and the log names the requests (alarm).`,
 		Example: `  octroi restore --config gateway/octroi.yaml --identity offline/identity.txt \
     --state n1-20261121T101112Z-state.zst.age --slots n1-20261121T101500Z-slots.zst.age`,
 		Args: cobra.NoArgs,
