@@ -51,15 +51,15 @@ type page struct {
 
 func (p *page) indexed() bool { return p.header.DataPageHeader.V.Encoding == format.RLEDictionary }
 
-// among are those of some rows, which ascend, that the page holds, numbered from its first; others are the later ones.
-func (p *page) among(rows []int) (own, others []int) {
+// own are those of some rows, which ascend, that the page holds, numbered from its first.
+func (p *page) own(rows []int) []int {
 	from, _ := slices.BinarySearch(rows, p.from)
 	to, _ := slices.BinarySearch(rows, p.from+p.rows)
-	own = slices.Clone(rows[from:to])
+	own := slices.Clone(rows[from:to])
 	for i := range own {
 		own[i] -= p.from
 	}
-	return own, rows[to:]
+	return own
 }
 
 // columnChunk reads one column of a row group into memory and walks its page headers.
@@ -238,7 +238,7 @@ func (c *columnChunk) each(fn func(parquet.Value)) error {
 func (c *columnChunk) read(rows []int, column int, to []cells) error {
 	for i := range c.pages {
 		p := &c.pages[i]
-		own, _ := p.among(rows)
+		own := p.own(rows)
 		if len(own) == 0 {
 			continue
 		}
@@ -308,7 +308,7 @@ func (c *columnChunk) without(gone []int, z *zstd.Encoder) (*columnChunk, error)
 		p := &c.pages[i]
 		q := *p
 		q.values = nil
-		if own, _ := p.among(gone); len(own) > 0 || p.indexed() && renumber != nil {
+		if own := p.own(gone); len(own) > 0 || p.indexed() && renumber != nil {
 			v, err := c.open(p)
 			if err != nil {
 				return nil, err
@@ -376,7 +376,7 @@ func (c *columnChunk) renumber(gone []int) ([]int32, error) {
 	lost := 0
 	for i := range c.pages { // what they had,
 		p := &c.pages[i]
-		own, _ := p.among(gone)
+		own := p.own(gone)
 		if len(own) == 0 || !p.indexed() {
 			continue
 		}
@@ -407,7 +407,7 @@ func (c *columnChunk) renumber(gone []int) ([]int32, error) {
 		if err != nil {
 			return nil, err
 		}
-		own, _ := p.among(gone)
+		own := p.own(gone)
 		for from, to := range v.runs(own) {
 			for _, n := range v.indices[from.value:to.value] {
 				lost += int(number[n])

@@ -194,22 +194,54 @@ func TestCutCopiesWhatNobodyConcernedOccursIn(t *testing.T) {
 	}
 }
 
-// Of a row that went no text is left: not in a page, nor a dictionary, nor a bound.
+// Of a row that went no text is left: not in a page, nor a dictionary, nor a bound, of which other writers, and this one once, write more.
 func TestNothingIsLeftOfCutRows(t *testing.T) {
 	rows := shopRows(9000)
 	secrets := []string{"zz-secret-url", "aa-secret-campaign", hex.EncodeToString(rows[0].Device[:]), hex.EncodeToString(rows[0].EventID[:])}
 	rows[0].Properties["url"], rows[0].Campaign = secrets[0], secrets[1]
+	of, cut := withoutFirst(rows)
+	for name, options := range map[string][]parquet.WriterOption{"of RowWriter": nil, "with bounds": {parquet.DataPageVersion(1), parquet.PageBufferSize(20_000)}} {
+		t.Run(name, func(t *testing.T) {
+			file, err := encodedIn(rows, rowGroupRows, options...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out bytes.Buffer
+			if _, err := CutRows(&out, bytes.NewReader(file), int64(len(file)), of, cut); err != nil {
+				t.Fatal(err)
+			}
+			before, after := unpacked(t, file), unpacked(t, out.Bytes())
+			for _, secret := range secrets {
+				if !strings.Contains(before, secret) || strings.Contains(after, secret) {
+					t.Errorf("%q is there: before %v, after %v", secret, strings.Contains(before, secret), strings.Contains(after, secret))
+				}
+			}
+		})
+	}
+}
+
+// Query engines answer count(value_minor) from the footer.
+func TestCutCountsNulls(t *testing.T) {
+	rows := shopRows(5000)
 	file := encoded(t, rows)
 	of, cut := withoutFirst(rows)
 	var out bytes.Buffer
 	if _, err := CutRows(&out, bytes.NewReader(file), int64(len(file)), of, cut); err != nil {
 		t.Fatal(err)
 	}
-	before, after := unpacked(t, file), unpacked(t, out.Bytes())
-	for _, secret := range secrets {
-		if !strings.Contains(before, secret) || strings.Contains(after, secret) {
-			t.Errorf("%q is there: before %v, after %v", secret, strings.Contains(before, secret), strings.Contains(after, secret))
+	left, _ := expected(rows, of, cut)
+	var want int64
+	for i := range left {
+		if left[i].Value.Currency == "" {
+			want++
 		}
+	}
+	meta, _, err := guardFooter(bytes.NewReader(out.Bytes()), int64(out.Len()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := meta.RowGroups[0].Columns[columnValueMinor].MetaData.Statistics.NullCount; got != want {
+		t.Errorf("%d nulls instead of %d", got, want)
 	}
 }
 
