@@ -120,6 +120,9 @@ func (r *Requests) standing(t *state.Txn, in *submission) (*requestRow, error) {
 			}
 		case in.proven && q.State != Approved && q.State != InProgress:
 		case q.Right == in.right && slices.Equal(q.Purposes, in.purposes):
+			if in.recipient != "" && !q.Sealed {
+				return nil, fmt.Errorf("%w: the open request makes a package for no recipient: cancel it first", ErrTransition)
+			}
 			return q, nil
 		default:
 			several++

@@ -35,6 +35,11 @@ func TestUnverifiedBlocksNobody(t *testing.T) {
 	if err != nil || created || again.State.Final() {
 		t.Error(created, err)
 	}
+	// Whoever wants the package sealed must not be given a plain one.
+	_, _, err = w.submit(t.Context(), submission{right: proof.Access, origin: proof.ByDPO, actor: "token:officer", subject: s, recipient: "age1x"})
+	if !errors.Is(err, ErrTransition) {
+		t.Errorf("another recipient: %v", err)
+	}
 }
 
 // Nor does one whose identity is asked for, or one that waits for an officer's leave, which a person with the cookie does not need.
