@@ -93,7 +93,7 @@ func TestCopySlotsRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.WriteAt([]byte("x"), subject.OffsetOf(s.Slot()+5)+20); err != nil {
+	if _, err := f.WriteAt([]byte("not a key"), subject.OffsetOf(s.Slot()+5)+20); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
