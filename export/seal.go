@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -179,6 +180,38 @@ func Unseal(r io.Reader, ids Identities) (io.Reader, error) {
 		return nil, fmt.Errorf("unsealing: %w: %w", ErrSeal, err)
 	}
 	return unsealed{plain}, nil
+}
+
+// UnsealFile decrypts sealed into a nameless file in folder (see Nameless): Parquet is read from its end. The caller closes it.
+func UnsealFile(sealed *os.File, ids Identities, folder string) (plain *os.File, size int64, err error) {
+	if _, err := sealed.Seek(0, io.SeekStart); err != nil {
+		return nil, 0, err
+	}
+	r, err := Unseal(sealed, ids)
+	if err != nil {
+		return nil, 0, err
+	}
+	if plain, err = Nameless(folder); err != nil {
+		return nil, 0, err
+	}
+	if size, err = io.Copy(plain, r); err != nil {
+		plain.Close()
+		return nil, 0, err
+	}
+	return plain, size, nil
+}
+
+// Nameless is a file in folder without a name: nothing is left of it when the process ends, however it does.
+func Nameless(folder string) (*os.File, error) {
+	f, err := os.CreateTemp(folder, "octroi-")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // unsealed names what is wrong with an age file's payload.

@@ -30,7 +30,7 @@ func (l *Loader) open(ctx context.Context, b *export.Batch) (*object, error) {
 	if b.Schema != export.EventsSchema {
 		return nil, fmt.Errorf("%w: the batch's is %q", export.ErrSchema, b.Schema)
 	}
-	sealed, err := l.temporary()
+	sealed, err := export.Nameless(l.into.scratch())
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +39,7 @@ func (l *Loader) open(ctx context.Context, b *export.Batch) (*object, error) {
 		return nil, err
 	}
 	o := &object{rows: b.Rows}
-	if o.file, o.size, err = l.unseal(sealed); err != nil {
+	if o.file, o.size, err = export.UnsealFile(sealed, l.o.Identities, l.into.scratch()); err != nil {
 		return nil, err
 	}
 	return o, nil
@@ -152,36 +152,4 @@ func (w progressWriter) Write(p []byte) (int, error) {
 	w.l.progress.Bytes += int64(len(p))
 	w.l.report()
 	return len(p), nil
-}
-
-// unseal decrypts into a second temporary file: Parquet is read from its end.
-func (l *Loader) unseal(sealed *os.File) (plain *os.File, size int64, err error) {
-	if _, err := sealed.Seek(0, io.SeekStart); err != nil {
-		return nil, 0, err
-	}
-	r, err := export.Unseal(sealed, l.o.Identities)
-	if err != nil {
-		return nil, 0, err
-	}
-	if plain, err = l.temporary(); err != nil {
-		return nil, 0, err
-	}
-	if size, err = io.Copy(plain, r); err != nil {
-		plain.Close()
-		return nil, 0, err
-	}
-	return plain, size, nil
-}
-
-// temporary is a file without a name: nothing is left of it when the process ends, however it does.
-func (l *Loader) temporary() (*os.File, error) {
-	f, err := os.CreateTemp(l.into.scratch(), "fetch-")
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
 }

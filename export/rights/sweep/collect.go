@@ -60,7 +60,7 @@ func (p *pass) collecting(work *proof.Work, orders []*order) error {
 		return nil
 	}
 	var err error
-	p.finds.file, err = p.s.temporary()
+	p.finds.file, err = export.Nameless(p.s.o.Temp)
 	return err
 }
 
@@ -144,7 +144,7 @@ func (p *pass) collect(ctx context.Context, o *order) error {
 	if of == nil || len(of.batches) != len(o.batches) {
 		return nil
 	}
-	f, err := p.s.temporary()
+	f, err := export.Nameless(p.s.o.Temp)
 	if err != nil {
 		return err
 	}

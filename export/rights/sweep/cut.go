@@ -112,7 +112,7 @@ type draft struct {
 }
 
 func (s *Sweep) newDraft(r export.Recipients) (*draft, error) {
-	f, err := s.temporary()
+	f, err := export.Nameless(s.o.Temp)
 	if err != nil {
 		return nil, err
 	}

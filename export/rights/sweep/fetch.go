@@ -20,19 +20,6 @@ var (
 	errRows = errors.New("object holds other rows than its entry states")
 )
 
-// temporary is a file without a name: nothing is left of it when the process ends, however it does.
-func (s *Sweep) temporary() (*os.File, error) {
-	f, err := os.CreateTemp(s.o.Temp, ".sweep-")
-	if err != nil {
-		return nil, fmt.Errorf("making a temporary file: %w", err)
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("making a temporary file: %w", err)
-	}
-	return f, nil
-}
-
 // size is what is left of the file's rights to grow: the file's length.
 func size(f *os.File) (int64, error) {
 	about, err := f.Stat()
@@ -62,7 +49,7 @@ func (p *pass) plain(ctx context.Context, b *export.Batch) (plain *os.File, leng
 		return nil, 0, err
 	}
 	defer sealed.Close()
-	return p.s.unseal(sealed)
+	return export.UnsealFile(sealed, p.s.o.Identities, p.s.o.Temp)
 }
 
 // wholly reads all rows of a batch.
@@ -90,7 +77,7 @@ func under(b *export.Batch, rows []pseudonymize.Row) bool {
 
 // decode reads the rows of a sealed object.
 func (s *Sweep) decode(sealed *os.File, fn func([]pseudonymize.Row) error) error {
-	plain, length, err := s.unseal(sealed)
+	plain, length, err := export.UnsealFile(sealed, s.o.Identities, s.o.Temp)
 	if err != nil {
 		return err
 	}
@@ -98,28 +85,9 @@ func (s *Sweep) decode(sealed *os.File, fn func([]pseudonymize.Row) error) error
 	return export.DecodeRows(plain, length, fn)
 }
 
-// unseal decrypts an object into a second temporary file, since Parquet is read from its end.
-func (s *Sweep) unseal(sealed *os.File) (plain *os.File, length int64, err error) {
-	if _, err := sealed.Seek(0, io.SeekStart); err != nil {
-		return nil, 0, err
-	}
-	r, err := export.Unseal(sealed, s.o.Identities)
-	if err != nil {
-		return nil, 0, err
-	}
-	if plain, err = s.temporary(); err != nil {
-		return nil, 0, err
-	}
-	if length, err = io.Copy(plain, r); err != nil {
-		plain.Close()
-		return nil, 0, err
-	}
-	return plain, length, nil
-}
-
 // fetch brings an object into a temporary file.
 func (p *pass) fetch(ctx context.Context, b *export.Batch) (*os.File, error) {
-	f, err := p.s.temporary()
+	f, err := export.Nameless(p.s.o.Temp)
 	if err != nil {
 		return nil, err
 	}

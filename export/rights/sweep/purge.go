@@ -173,7 +173,7 @@ func (p *pass) keepsAll(ctx context.Context, st *stated, unknown []export.Object
 
 // covered checks one version of a batch, and says how many rows it has. What is no age file holds no rows.
 func (p *pass) covered(ctx context.Context, v export.ObjectVersion, b *export.Batch, c *cutter, stays map[[16]byte]bool) (n int, err error) {
-	f, err := p.s.temporary()
+	f, err := export.Nameless(p.s.o.Temp)
 	if err != nil {
 		return 0, err
 	}
