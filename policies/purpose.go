@@ -48,6 +48,10 @@ func ParseProof(name string) (Proof, bool) {
 	return Proof(i + 1), i >= 0
 }
 
+// Linking is the purpose under which a device is joined to a person (architecture.md "Link, not merge"). It rests on the device's consent, lets nothing
+// in by itself and allows no field: an event that another purpose lets in carries the person's pseudonym while this one holds and a link stands.
+const Linking = "linking"
+
 // Treatment is what becomes of one field before it is stored.
 type Treatment string
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/octroi/octroi/export/journey"
 	"github.com/octroi/octroi/policies"
 	"github.com/spf13/cobra"
 )
@@ -66,7 +67,7 @@ func loadPolicy(dir string) (*policies.Policy, error) {
 
 // checkRecipients holds the policies' recipients against the configured destinations, both ways.
 func checkRecipients(c *Config, p *policies.Policy) error {
-	wrong, configured := &problems{file: c.file}, map[string]bool{}
+	wrong, configured := &problems{file: c.file}, map[string]bool{journey.Destination: true}
 	for i, d := range c.Destinations {
 		configured[d.Name] = true
 		if p.RecipientOf(d.Name) == 0 {

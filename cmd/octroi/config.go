@@ -38,6 +38,7 @@ type Config struct {
 	Sites        []SiteConfig        `yaml:"sites"`
 	Destinations []DestinationConfig `yaml:"destinations"`
 	Rights       RightsConfig        `yaml:"rights"`
+	Journeys     JourneysConfig      `yaml:"journeys"`
 	Backup       BackupConfig        `yaml:"backup"`
 	Memory       int64               `yaml:"memory"` // bytes the process should stay within; default 320 MiB; about 200 more a subject beyond a million
 
@@ -120,6 +121,17 @@ type SiteConfig struct {
 	Jurisdiction string   `yaml:"jurisdiction"`
 	Language     string   `yaml:"language"`
 	TooOld       string   `yaml:"too_old"` // ISO 8601 period; empty: no limit
+	Zone         string   `yaml:"zone"`    // IANA time zone of its days; default UTC
+	Login        string   `yaml:"login"`   // PEM file of the public key that the site signs login claims with; empty: none are believed
+}
+
+// zone is the site's time zone.
+func (s SiteConfig) zone() (*time.Location, error) { return time.LoadLocation(cmp.Or(s.Zone, "UTC")) }
+
+// JourneysConfig is how journeys are counted, where a purpose names the recipient "journeys".
+type JourneysConfig struct {
+	Grid      string `yaml:"grid"`      // day, week or month: the periods of reports; default week
+	Threshold int    `yaml:"threshold"` // distinct subjects below which a number is not shown; default 10, never below 5
 }
 
 // DestinationConfig is a recipient of batches.

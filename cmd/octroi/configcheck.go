@@ -17,6 +17,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/octroi/octroi/collector"
 	"github.com/octroi/octroi/export"
+	"github.com/octroi/octroi/export/journey"
 	"github.com/octroi/octroi/policies"
 	"golang.org/x/text/language"
 )
@@ -38,6 +39,8 @@ const (
 	minSegmentAge = time.Second
 	minTimeout    = 100 * time.Millisecond
 	minMemory     = 64 << 20
+
+	minThreshold = 5 // journeys.md "Release"
 )
 
 // The most that leaves a request its month.
@@ -103,6 +106,7 @@ func (c *Config) check() error {
 	c.checkSites(p)
 	c.checkDestinations(p)
 	c.checkRights(p)
+	c.checkJourneys(p)
 	return errors.Join(p.found...)
 }
 
@@ -293,4 +297,23 @@ func parseTooOld(text string) (policies.Period, error) {
 		return policies.Period{}, nil
 	}
 	return policies.ParsePeriod(text)
+}
+
+func (c *Config) checkJourneys(p *problems) {
+	switch c.Journeys.Grid {
+	case "", "day", "week", "month":
+	default:
+		p.add("journeys.grid", "want day, week or month")
+	}
+	atLeast(p, "journeys.threshold", c.Journeys.Threshold, minThreshold)
+	for i, s := range c.Sites {
+		if _, err := s.zone(); err != nil {
+			p.add(fmt.Sprintf("sites[%d].zone", i), "want a time zone of the IANA database, such as Europe/Paris")
+		}
+	}
+	for i, d := range c.Destinations {
+		if d.Name == journey.Destination {
+			p.add(fmt.Sprintf("destinations[%d].name", i), "%q is the gateway's own: purposes name it as a recipient, and it is not configured here", d.Name)
+		}
+	}
 }

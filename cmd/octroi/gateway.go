@@ -19,6 +19,7 @@ import (
 	"github.com/octroi/octroi/consent/evidence"
 	"github.com/octroi/octroi/consent/state"
 	"github.com/octroi/octroi/export"
+	"github.com/octroi/octroi/export/journey"
 	"github.com/octroi/octroi/export/rights"
 	"github.com/octroi/octroi/policies"
 	"github.com/octroi/octroi/pseudonymize"
@@ -38,7 +39,8 @@ type gateway struct {
 	ledger   *consent.Ledger
 	spool    *spool.Spool
 	objects  export.Objects
-	exits    []exit // a destination each
+	exits    []exit            // a destination each
+	journeys *journey.Journeys // nil: no purpose is for them
 	rights   *rights.Requests
 	restored bool // from a backup, and not yet brought up to the object store
 	edge     *collector.Collector
@@ -68,7 +70,7 @@ func openGateway(ctx context.Context, c *Config, k *Keys, log *slog.Logger) (g *
 		return g, fmt.Errorf("looking for a restore: %w", err)
 	}
 	for _, open := range []func(context.Context) error{
-		g.openPolicy, g.openState, g.openSubjects, g.openLedger, g.openSpool, g.openObjects, g.openExits, g.openRights, g.openEdge,
+		g.openPolicy, g.openState, g.openSubjects, g.openLedger, g.openSpool, g.openObjects, g.openExits, g.openJourneys, g.openRights, g.openEdge,
 	} {
 		if err := open(ctx); err != nil {
 			return g, err
@@ -81,6 +83,9 @@ func openGateway(ctx context.Context, c *Config, k *Keys, log *slog.Logger) (g *
 	}
 	g.private = g.privateApp()
 	g.addRights()
+	g.addJourneys()
+	g.addPrivacy()
+	g.addConsole()
 	return g, nil
 }
 
@@ -178,14 +183,7 @@ func (g *gateway) openExits(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("destination %q: %w", d.Name, err)
 		}
-		var purposes []string
-		mask := g.policy.RecipientOf(d.Name)
-		for _, p := range g.policy.Purposes() {
-			if mask&p.Bit() != 0 {
-				purposes = append(purposes, p.ID)
-			}
-		}
-		destination, err := pseudonymize.NewDestination(d.Name, purposes, g.keys.Export)
+		destination, err := pseudonymize.NewDestination(d.Name, g.purposesOf(d.Name), g.keys.Export)
 		if err != nil {
 			return fmt.Errorf("destination %q: %w", d.Name, err)
 		}
@@ -296,6 +294,9 @@ func (g *gateway) run(ctx context.Context) error {
 	for _, x := range g.exits {
 		shippers.Go(func() error { return x.shipper.Run(shipping) })
 	}
+	if g.journeys != nil {
+		shippers.Go(func() error { return g.journeys.Run(shipping) })
+	}
 	group.Go(func() error { return noCancel(shippers.Wait()) })
 	group.Go(func() error {
 		<-failed.Done()
@@ -333,6 +334,14 @@ func (g *gateway) flush() error {
 		group.Go(func() error {
 			if err := x.shipper.Flush(ctx); err != nil {
 				g.log.Warn("not everything could be shipped; it stays spooled", "destination", x.destination.Name(), "error", err)
+			}
+			return nil
+		})
+	}
+	if g.journeys != nil {
+		group.Go(func() error {
+			if err := g.journeys.Flush(ctx); err != nil {
+				g.log.Warn("not everything could be folded; it stays spooled", "destination", journey.Destination, "error", err)
 			}
 			return nil
 		})

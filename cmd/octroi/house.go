@@ -49,6 +49,9 @@ func (g *gateway) lowWater() uint64 {
 	for _, x := range g.exits {
 		low = min(low, x.shipper.Cursor())
 	}
+	if g.journeys != nil {
+		low = min(low, g.journeys.Cursor())
+	}
 	return low
 }
 

@@ -43,6 +43,9 @@ func (g *gateway) openRights(ctx context.Context) error {
 		Notices: r.Notices, AckLimit: r.AckLimit, PackageKept: r.PackageKept, IdentityKept: r.IdentityKept,
 		KeyCopies: cmp.Or(r.SlotCopies, defaultSlotCopies), Source: g.policy.Source(), Log: g.log,
 	}
+	if g.journeys != nil {
+		o.Journeys = g.journeys
+	}
 	if g.restored {
 		n, err := rights.Replay(ctx, o)
 		if err != nil {

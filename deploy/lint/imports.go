@@ -121,7 +121,7 @@ func libraries() []library {
 		{"filippo.io/age", []string{"cmd/octroi-custodian", "cmd/octroi-load"}, []string{"export/seal.go"}},
 		// Where tokens are made or checked.
 		{"github.com/golang-jwt/jwt", nil, []string{
-			"collector/token.go", "consent/receipt.go", "consent/snapshot.go", "export/stream.go", "export/rights/proof/statement.go",
+			"collector/token.go", "collector/claim.go", "consent/receipt.go", "consent/snapshot.go", "export/stream.go", "export/rights/proof/statement.go",
 			"cmd/octroi/token.go",
 		}},
 		{"github.com/dgraph-io/badger", []string{"consent/state"}, nil},

@@ -21,6 +21,11 @@ func (r *Requests) suppress(t *state.Txn, q *requestRow, s subject.Subject) erro
 	if err := r.revoke(t, q, s); err != nil {
 		return err
 	}
+	if r.o.Journeys != nil {
+		if err := r.o.Journeys.Erase(t, s, q.Purposes); err != nil {
+			return fmt.Errorf("subtracting journeys: %w", err)
+		}
+	}
 	heads, err := export.Heads(t, r.destinations...)
 	if err != nil {
 		return err

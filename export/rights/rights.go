@@ -58,6 +58,14 @@ type Exit struct {
 	Recipients  export.Recipients // notices are sealed to the first of them
 }
 
+// Journeys is the journey window. Safe for concurrent use.
+type Journeys interface {
+	// Erase subtracts a subject inside t: what the purposes alone allowed, or, without any, everything.
+	Erase(t *state.Txn, s subject.Subject, purposes []string) error
+	// Window is what is kept of a subject's own touchpoints.
+	Window(s subject.Subject) ([]pseudonymize.Row, error)
+}
+
 // Checkpoints signs the head of the evidence log, and says what checks that.
 type Checkpoints interface {
 	consent.CheckpointSigner
@@ -76,6 +84,8 @@ type Options struct {
 	Acks     *export.Acks
 	Streams  *export.Streams
 	Index    *export.Index
+
+	Journeys Journeys // nil: there are none
 
 	Tail     func() uint64 // of the spool: the position of the next event
 	LowWater func() uint64 // of the spool: below it every destination has sealed, and the bytes are gone

@@ -34,6 +34,9 @@ type Whose struct {
 	Destination string   `json:"destination"`
 	Devices     []string `json:"devices,omitempty"`
 	Persons     []string `json:"persons,omitempty"`
+	// With are persons whose rows are shown too where they stand under one of the devices: of an access, the one who is signed in there. Rows of a
+	// device that name anybody else are not shown (GDPR Art. 15(4)).
+	With []string `json:"with,omitempty"`
 }
 
 // MaxPseudonyms bounds the pseudonyms of a job at each destination.

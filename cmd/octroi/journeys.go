@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/octroi/octroi/export/journey"
+	"github.com/octroi/octroi/pseudonymize"
+)
+
+// openJourneys opens the journey window. Without a purpose that names it as a recipient there is none.
+func (g *gateway) openJourneys(ctx context.Context) error {
+	purposes := g.purposesOf(journey.Destination)
+	if len(purposes) == 0 {
+		return nil
+	}
+	destination, err := pseudonymize.NewDestination(journey.Destination, purposes, g.keys.Export)
+	if err != nil {
+		return fmt.Errorf("opening journeys: %w", err)
+	}
+	sites := make([]journey.Site, len(g.config.Sites))
+	for i, s := range g.config.Sites {
+		zone, err := s.zone()
+		if err != nil {
+			return fmt.Errorf("sites[%d].zone: %w", i, err)
+		}
+		sites[i] = journey.Site{Name: s.Name, Zone: zone}
+	}
+	g.journeys, err = journey.Open(ctx, journey.Options{
+		State: g.state, Subjects: g.subjects, Spool: spooled{g.spool}, SpoolKey: g.keys.Spool, Revocations: g.ledger,
+		Destination: destination, Policy: g.policy, Sites: sites,
+		Settings: journey.Settings{Grid: g.config.Journeys.Grid, Threshold: g.config.Journeys.Threshold},
+		Log:      g.log.With("destination", journey.Destination),
+	})
+	if err != nil {
+		return fmt.Errorf("opening journeys: %w", err)
+	}
+	return nil
+}
+
+// purposesOf are the ids of the purposes that a destination receives.
+func (g *gateway) purposesOf(destination string) (ids []string) {
+	mask := g.policy.RecipientOf(destination)
+	for _, p := range g.policy.Purposes() {
+		if mask&p.Bit() != 0 {
+			ids = append(ids, p.ID)
+		}
+	}
+	return ids
+}
+
+// addJourneys adds the reports to the private listener.
+func (g *gateway) addJourneys() {}
