@@ -12,6 +12,7 @@ package collector
 
 import (
 	"context"
+	"crypto"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -42,6 +43,8 @@ type Site struct {
 	PolicyURL    string
 	Contact      consent.Contact // of the controller, for receipts
 	TooOld       policies.Period // events older are refused too_old; zero: no limit
+	// Login is the key that the site signs login claims with (ParseLoginKey); nil: none is believed.
+	Login crypto.PublicKey
 }
 
 // Options configure New.
@@ -78,6 +81,7 @@ type Collector struct {
 	agent    bool               // … of the field user_agent
 	tokens   *verifier
 	limit    *limiter
+	claimed  *claimed
 	tally    *tally
 	jwks     []byte
 	benches  sync.Pool // of *bench
@@ -90,6 +94,7 @@ type source struct {
 	index   int
 	origins map[string]bool
 	ledger  consent.Site
+	claims  *claimVerifier // nil: the site has no login key
 }
 
 // tooOld says whether an event is older than the site takes. The calendar is asked only where the shortest such period has passed.
@@ -132,7 +137,7 @@ func New(o Options) (*Collector, error) {
 	}
 	c := &Collector{
 		o: o, keys: map[string]*source{}, names: map[string]*source{}, origins: map[string]bool{}, kinds: map[string]*kind{},
-		limit: newLimiter(o.ConsentRate, 20, 65536), deadline: deadline{least: o.Deadline},
+		limit: newLimiter(o.ConsentRate, 20, 65536), claimed: newClaimed(maxClaims, o.Now()), deadline: deadline{least: o.Deadline},
 	}
 	if err := c.addSites(); err != nil {
 		return nil, fmt.Errorf("building the collector: %w", err)
@@ -160,6 +165,13 @@ func (c *Collector) addSites() error {
 		src := &source{Site: s, index: i, origins: map[string]bool{}, ledger: consent.Site{
 			Name: s.Name, Jurisdiction: s.Jurisdiction, Controller: s.Controller, PolicyURL: s.PolicyURL, Contact: s.Contact,
 		}}
+		if s.Login != nil {
+			claims, err := newClaimVerifier(&s, c.o.Issuer, c.o.Now)
+			if err != nil {
+				return fmt.Errorf("site %q: login key: %w", s.Name, err)
+			}
+			src.claims = claims
+		}
 		for _, origin := range s.Origins {
 			if err := CheckOrigin(origin); err != nil {
 				return fmt.Errorf("site %q: %w", s.Name, err)

@@ -29,7 +29,7 @@ func (c *Collector) consentBody(r *request) (string, error) {
 	if len(r.body) > native.MaxChoiceBytes {
 		return "", errSize
 	}
-	if len(r.body) == 0 && r.route == routeWithdraw {
+	if len(r.body) == 0 && (r.route == routeWithdraw || r.route == routeUnlink) {
 		return "", nil
 	}
 	if layout, err := form(r.contentType); err != nil || layout == native.Lines {

@@ -39,12 +39,14 @@ func (c *Collector) App() *fiber.App {
 	app.Post("/v1/consents", c.serve(routeConsents, c.postConsents))
 	app.Post("/v1/consents/withdraw", c.serve(routeWithdraw, c.postWithdraw))
 	app.Get("/v1/consents/current", c.serve(routeCurrent, c.getCurrent))
+	app.Post("/v1/identify", c.serve(routeIdentify, c.postIdentify))
+	app.Delete("/v1/identify", c.serve(routeUnlink, c.deleteIdentify))
 	app.Get("/v1/notice", c.serve(routeNotice, c.getNotice))
 	app.Get("/v1/notices/:sha256", c.serve(routeNoticeText, c.getNoticeText))
 	app.Get("/.well-known/jwks.json", c.serve(routeKeys, c.getKeys))
 	for _, path := range []string{
 		"/v1/events", "/v1/consents", "/v1/consents/withdraw", "/v1/consents/current", "/v1/notice", "/v1/notices/:sha256",
-		"/v1/me/requests", "/v1/me/requests/*", // whoever serves them asks Visitor
+		"/v1/identify", "/v1/me/requests", "/v1/me/requests/*", // whoever serves them asks Visitor
 	} {
 		app.Options(path, c.preflight)
 	}
@@ -238,7 +240,11 @@ func (c *Collector) allowOrigin(f *fiber.Ctx, origin string) bool {
 func (c *Collector) preflight(f *fiber.Ctx) error {
 	defer c.tally.request(routePreflight, http.StatusNoContent, 0)
 	if c.allowOrigin(f, f.Get(fiber.HeaderOrigin)) {
-		f.Set(fiber.HeaderAccessControlAllowMethods, "GET, POST")
+		methods := "GET, POST"
+		if f.Path() == "/v1/identify" {
+			methods += ", DELETE"
+		}
+		f.Set(fiber.HeaderAccessControlAllowMethods, methods)
 		f.Set(fiber.HeaderAccessControlAllowHeaders, "Content-Type, Content-Encoding, Authorization")
 		f.Set(fiber.HeaderAccessControlMaxAge, "600")
 	}

@@ -28,6 +28,7 @@ var (
 	errSite      = errors.New("the token may not speak for this site")
 	errOrigin    = errors.New("the origin is not one of the site")
 	errSpeaks    = errors.New("a site key speaks only for the device whose credential comes with the request")
+	errNoLogin   = errors.New("the site has no login key, so no claim of it can be believed")
 	errSize      = errors.New("body is too large")
 	errNoSubject = errors.New("nobody is known by what came with the request")
 	errNotFound  = errors.New("no such thing here")
@@ -78,6 +79,9 @@ var answers = [...]struct {
 	{errSite, http.StatusForbidden, "site", ""},
 	{errOrigin, http.StatusForbidden, "origin", ""},
 	{errSpeaks, http.StatusForbidden, "subject", ""},
+	{errNoLogin, http.StatusForbidden, "login_key", ""},
+	{ErrClaim, http.StatusForbidden, "claim", ""},
+	{consent.ErrNoLinking, http.StatusConflict, "no_linking", "the device does not consent to linking"},
 	{errNoSubject, http.StatusNotFound, "no_record", ""},
 	{errNotFound, http.StatusNotFound, "not_found", ""},
 	{pseudonymize.ErrReference, http.StatusNotFound, "reference", ""},
@@ -120,7 +124,10 @@ func problemOf(err error) problem {
 	var field *wire.FieldError
 	var soon tooSoon
 	var half *halfRecorded
+	var closed noConsent
 	switch {
+	case errors.As(err, &closed):
+		return blank(http.StatusConflict, string(consent.NoConsent), "this browser has not agreed to be linked", "")
 	case errors.As(err, &half):
 		p := problemOf(half.err)
 		p.Recorded = &half.recorded

@@ -23,21 +23,22 @@ const (
 
 // The scopes of an access token. ScopeStream + a destination's name reads that destination's stream.
 const (
-	ScopeEvents  = "events:write"   // send events, for any subject it names
-	ScopeConsent = "consent:write"  // record choices and withdrawals of persons it names
-	ScopeImport  = "consent:import" // beside consent:write: say when and where a choice was given
-	ScopeRights  = "rights:read"    // read records and proofs
-	ScopeManage  = "rights:manage"  // open and decide requests of data subjects
-	ScopeCustody = "custody"        // the custodian's work list
-	ScopeBackup  = "backup"         // take encrypted copies of state and slots
-	ScopeAdmin   = "admin"          // read the gateway's figures and its evidence log
-	ScopeStream  = "stream:"
+	ScopeEvents   = "events:write"   // send events, for any subject it names
+	ScopeConsent  = "consent:write"  // record choices and withdrawals of persons it names
+	ScopeImport   = "consent:import" // beside consent:write: say when and where a choice was given
+	ScopeIdentify = "identify:write" // link devices to persons it names
+	ScopeRights   = "rights:read"    // read records and proofs
+	ScopeManage   = "rights:manage"  // open and decide requests of data subjects
+	ScopeCustody  = "custody"        // the custodian's work list
+	ScopeBackup   = "backup"         // take encrypted copies of state and slots
+	ScopeAdmin    = "admin"          // read the gateway's figures and its evidence log
+	ScopeStream   = "stream:"
 )
 
 func knownScope(s string) bool {
 	destination, stream := strings.CutPrefix(s, ScopeStream)
 	return stream && destination != "" && !strings.ContainsRune(destination, ' ') ||
-		slices.Contains([]string{ScopeEvents, ScopeConsent, ScopeImport, ScopeRights, ScopeManage, ScopeCustody, ScopeBackup, ScopeAdmin}, s)
+		slices.Contains([]string{ScopeEvents, ScopeConsent, ScopeImport, ScopeIdentify, ScopeRights, ScopeManage, ScopeCustody, ScopeBackup, ScopeAdmin}, s)
 }
 
 // ErrToken: the access token is forged, expired, of another kind or of another gateway. It does not say which to a client.

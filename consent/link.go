@@ -9,6 +9,9 @@ import (
 	"github.com/octroi/octroi/pseudonymize/subject"
 )
 
+// ErrNoLinking: the device does not consent to linking.
+var ErrNoLinking = errors.New("the device does not consent to linking")
+
 // Identification joins a device to a person from now on.
 type Identification struct {
 	Site    Site

@@ -337,3 +337,46 @@ func BenchmarkDecode(b *testing.B) {
 		})
 	}
 }
+
+func TestDecodeIdentification(t *testing.T) {
+	i, err := DecodeIdentification(`{"k":"demo","claim":"a.b.c","site":"shop","device":"x","subject":{"user":"anna"}}`)
+	if err != nil || i.Key != "demo" || i.Claim != "a.b.c" || i.Site != "shop" || i.Device != "x" || len(i.Subject) != 1 {
+		t.Errorf("%+v %v", i, err)
+	}
+	if i, err := DecodeIdentification(""); err != nil || i.Claim != "" {
+		t.Errorf("an empty body: %v", err)
+	}
+	for _, body := range []string{
+		`[]`, `{"claim":1}`, `{"claim":""}`, `{"claim":"` + strings.Repeat("x", MaxClaimBytes+1) + `"}`, `{"claim":"a","claim":"b"}`, `{"visitor":"x"}`,
+		`{"subject":{}}`, `{"subject":"anna"}`, `{"subject":{"user":"a","user":"b"}}`, `{"subject":{"user":{"a":{"b":{"c":1}}}}}`, `{} {}`, `{"k":"\u0000"}`,
+	} {
+		if _, err := DecodeIdentification(body); err == nil {
+			t.Errorf("taken: %.40s", body)
+		}
+	}
+}
+
+func FuzzDecodeIdentification(f *testing.F) {
+	f.Add(`{"k":"demo","claim":"a.b.c"}`)
+	f.Add(`{"device":"x","subject":{"user":"anna"},"site":"shop"}`)
+	f.Fuzz(func(t *testing.T, body string) {
+		i, err := DecodeIdentification(body)
+		if err == nil && (len(i.Claim) > MaxClaimBytes || len(i.Subject) > wire.MaxIdentities || len(i.Device) > wire.MaxWordBytes) {
+			t.Fatal("beyond a limit")
+		}
+	})
+}
+
+func FuzzDecodeLogin(f *testing.F) {
+	f.Add(`{"iss":"shop","aud":["node"],"iat":1,"nbf":2,"exp":3,"jti":"x","identifiers":{"user":"anna"}}`)
+	f.Add(`{"alg":"EdDSA","typ":"octroi-login+jwt","kid":"1"}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		l, err := DecodeLogin(text)
+		if err == nil && (len(l.Identifiers) > maxLoginNames || len(l.ID) > maxLoginID || l.Expires.Year() > 9999) {
+			t.Fatal("beyond a limit")
+		}
+		if kind, err := DecodeLoginHeader(text); err == nil && len(kind) > wire.MaxWordBytes {
+			t.Fatal("beyond a limit")
+		}
+	})
+}
