@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -127,23 +128,28 @@ func controllerOf(s *Site) ReceiptController {
 	}
 }
 
-// services lists what was granted, with the fields that each purpose lets through as its categories of data.
+// services lists what was granted, with the fields that each purpose lets through as its categories of data. Of a version that the policy no longer
+// has, it says what the record says.
 func (l *Ledger) services(c *core, a *act) []ReceiptService {
 	s := ReceiptService{Service: a.site.Name, Purposes: []ReceiptPurpose{}}
 	for _, x := range c.Purposes {
-		p, ok := l.policy.Purpose(x.ID)
-		if !ok || !x.Granted {
+		if !x.Granted {
 			continue
 		}
-		r := ReceiptPurpose{
-			Purpose: x.ID, PurposeCategory: []string{}, ConsentType: "EXPLICIT", PIICategory: categories(p),
-			PrimaryPurpose: !p.Advertising, Termination: x.ValidUntil.Format("2006-01-02"),
+		r := ReceiptPurpose{Purpose: x.ID, PurposeCategory: []string{}, ConsentType: "EXPLICIT", PIICategory: []string{}, PrimaryPurpose: true}
+		if x.ValidUntil != nil {
+			r.Termination = x.ValidUntil.Format("2006-01-02")
 		}
-		for _, to := range p.Recipients {
-			if r.ThirdPartyDisclosure {
-				r.ThirdPartyName += ", "
+		if p, ok := l.policy.Purpose(x.ID); ok && p.Version == x.Version {
+			r.PIICategory, r.PrimaryPurpose = categories(p), !p.Advertising
+			for _, to := range p.Recipients {
+				if r.ThirdPartyDisclosure {
+					r.ThirdPartyName += ", "
+				}
+				r.ThirdPartyDisclosure, r.ThirdPartyName = true, r.ThirdPartyName+to.Name
 			}
-			r.ThirdPartyDisclosure, r.ThirdPartyName = true, r.ThirdPartyName+to.Name
+		} else {
+			r.ThirdPartyDisclosure, r.ThirdPartyName = len(c.Recipients) > 0, strings.Join(c.Recipients, ", ")
 		}
 		s.Purposes = append(s.Purposes, r)
 	}
