@@ -39,7 +39,7 @@ func (s *Shipper) draft(ctx context.Context, upTo uint64, limit int) (*draft, er
 	from := s.cursor.Load()
 	// The sequence comes before the first look at RevokedAfter: a revocation in between is seen twice rather than never.
 	d := &draft{id: newBatchID(), sequence: s.o.Revocations.Sequence(), from: from, next: from, limit: limit}
-	err := s.regate(ctx, from, upTo, func(c *chunk) (bool, error) { return s.add(d, c) })
+	err := s.gate().regate(ctx, from, upTo, func(c *chunk) (bool, error) { return s.add(d, c) })
 	if errors.Is(err, errUnreadable) && d.next > d.from {
 		err = nil // the batch ends before it; the next begins with it, and fails
 	}

@@ -85,7 +85,7 @@ func BenchmarkShip(b *testing.B) {
 		s := benchShipper(b, w)
 		for b.Loop() {
 			n := 0
-			err := s.regate(b.Context(), 0, w.spool.Tail(), func(c *chunk) (bool, error) {
+			err := s.gate().regate(b.Context(), 0, w.spool.Tail(), func(c *chunk) (bool, error) {
 				n += len(c.rows)
 				return true, nil
 			})
