@@ -151,8 +151,7 @@ func (d *Destination) name16(row *Row, e *Event, on rests) {
 	if !on.device {
 		owner = e.person
 	}
-	id := owner.Derive(d.eventUse + e.site + "\x00" + e.id)
-	row.EventID = [16]byte(id[:16])
+	row.EventID = d.EventID(owner, e.site, e.id)
 	if on.device {
 		p := d.Pseudonym(e.device)
 		row.Device, row.DeviceSlot = &p, e.device.Slot()
@@ -161,6 +160,12 @@ func (d *Destination) name16(row *Row, e *Event, on rests) {
 		p := d.Pseudonym(e.person)
 		row.Person, row.PersonSlot = &p, e.person.Slot()
 	}
+}
+
+// EventID is how the destination's rows name an event that rests on owner: of the site, which calls it id.
+func (d *Destination) EventID(owner subject.Subject, site, id string) [16]byte {
+	sum := owner.Derive(d.eventUse + site + "\x00" + id)
+	return [16]byte(sum[:16])
 }
 
 // fill sets the fields that mask allows; of two treatments of one field the more revealing one, which both purposes' recipient may see.

@@ -66,6 +66,7 @@ func (g *gateway) privateApp() *fiber.App {
 	app.Get("/v1/status", g.scoped("admin", g.serveStatus))
 	app.Get("/v1/evidence/checkpoint", g.scoped("admin", g.serveCheckpoint))
 	app.Get("/v1/evidence/log.tar", g.scoped("admin", g.serveLog))
+	g.traceRoutes(app)
 	g.backupRoutes(app)
 	g.edge.Private(app)
 	export.StreamRoutes(app, export.StreamOptions{Node: g.config.Node, State: g.state, Destinations: g.names(), Authorise: g.edge.Authorise})
