@@ -2,10 +2,8 @@ package rights
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -98,29 +96,18 @@ func (r *Requests) postMine(c *call) (reply, error) {
 	if len(in.Subject) > 0 || in.Device != "" || !in.Received.IsZero() { // a body proves nothing (D5)
 		return reply{}, fmt.Errorf("%w: only right, purposes, language and recipient", ErrInput)
 	}
-	if !c.visitor.Subject.Exists() {
+	b, created, err := c.self(r).Ask(c.ctx, Wish{in.Right, in.Purposes, in.Language, in.Recipient})
+	if errors.Is(err, ErrNoMatch) {
 		return unknownSubject(), nil
 	}
-	var secret [16]byte
-	rand.Read(secret[:])
-	text := base64.RawURLEncoding.EncodeToString(secret[:])
-	q, created, err := r.submit(c.ctx, submission{
-		right: in.Right, origin: proof.ByPerson, actor: person, subject: c.visitor.Subject, purposes: in.Purposes,
-		language: languageOr(in.Language, c.visitor.Language), recipient: in.Recipient, secret: hashSecret(text), proven: true,
-	})
-	if errors.Is(err, subject.ErrShredded) {
-		return unknownSubject(), nil // erased meanwhile
-	}
-	if err != nil {
-		return reply{}, err
-	}
-	b, err := r.told(q)
 	if err != nil || !created {
 		return reply{status: http.StatusOK, value: b}, err
 	}
-	b.Secret = text
-	return reply{status: http.StatusCreated, value: b, forget: q.Right == proof.Erasure && len(q.Purposes) == 0}, nil
+	return reply{status: http.StatusCreated, value: b, forget: b.Right == proof.Erasure && len(b.Purposes) == 0}, nil
 }
+
+// self is the person whose call it is.
+func (c *call) self(r *Requests) Self { return r.Self(c.visitor, c.bearer) }
 
 func languageOr(first, second string) string {
 	if l := languageOf(first); l != "" {
@@ -162,60 +149,28 @@ func (r *Requests) mine(c *call) (*requestRow, error) {
 }
 
 func (r *Requests) listMine(c *call) (reply, error) {
-	list := []brief{}
-	if c.visitor.Subject.Exists() {
-		var rows []*requestRow
-		err := r.o.State.View(func(v reader) (err error) {
-			rows, err = requestsOf(v, c.visitor.Subject)
-			return err
-		})
-		if err != nil {
-			return reply{}, err
-		}
-		for _, q := range rows {
-			list = append(list, r.brief(q))
-		}
-	}
-	return reply{status: http.StatusOK, value: map[string]any{"requests": list}}, nil
+	list, err := c.self(r).Requests()
+	return reply{status: http.StatusOK, value: map[string]any{"requests": list}}, err
 }
 
 func (r *Requests) getMine(c *call) (reply, error) {
-	q, err := r.mine(c)
-	if err != nil {
-		return reply{}, err
-	}
-	b, err := r.told(q)
+	b, err := c.self(r).Request(c.id)
 	return reply{status: http.StatusOK, value: b}, err
 }
 
 func (r *Requests) openMine(c *call) (reply, error) {
-	q, err := r.mine(c)
-	if err != nil {
-		return reply{}, err
-	}
-	f, err := r.openPackage(c.ctx, q.ID, person, c.query("format"))
+	f, err := c.self(r).Open(c.ctx, c.id, c.query("format"))
 	return reply{status: http.StatusOK, file: f}, err
 }
 
 func (r *Requests) certificateOfMine(c *call) (reply, error) {
-	q, err := r.mine(c)
-	if err != nil {
-		return reply{}, err
-	}
-	text, err := r.certificate(q.ID)
+	text, err := c.self(r).Certificate(c.id)
 	return reply{status: http.StatusOK, text: text}, err
 }
 
 func (r *Requests) cancelMine(c *call) (reply, error) {
-	q, err := r.mine(c)
-	if err != nil {
-		return reply{}, err
-	}
-	d, err := r.decide(c.ctx, q.ID, Cancel, person, Decision{})
-	if err != nil {
-		return reply{}, err
-	}
-	return reply{status: http.StatusOK, value: r.brief(d.request)}, nil
+	b, err := c.self(r).Cancel(c.ctx, c.id)
+	return reply{status: http.StatusOK, value: b}, err
 }
 
 // post opens a request that an officer enters for somebody. Who it is must still be verified, and the job approved.

@@ -238,7 +238,7 @@ func (d desk) write(f *fiber.Ctx, out *reply) error {
 	f.Status(out.status)
 	switch {
 	case out.file != nil:
-		return sendPackage(f, out.file)
+		return SendPackage(f, out.file)
 	case out.text != "":
 		f.Set(fiber.HeaderContentType, "application/jwt")
 		return f.SendString(out.text)
@@ -252,7 +252,8 @@ func (d desk) write(f *fiber.Ctx, out *reply) error {
 const packagePolicy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'; " +
 	"sandbox allow-downloads"
 
-func sendPackage(f *fiber.Ctx, p *opened) error {
+// SendPackage answers what Self.Open opened, as the routes do.
+func SendPackage(f *fiber.Ctx, p *Package) error {
 	f.Set(fiber.HeaderContentType, p.media)
 	f.Set(fiber.HeaderContentSecurityPolicy, packagePolicy)
 	f.Set(fiber.HeaderXFrameOptions, "DENY")
