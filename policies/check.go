@@ -22,6 +22,8 @@ func check(drafts []*draft, events *touchpoints, problems *Problems) {
 	}
 	for _, x := range drafts {
 		x.checkBasis()
+		x.checkSubject()
+		x.checkLinking(drafts)
 		x.checkLanguages(languages, events)
 		x.checkTransfers()
 		if events != nil {
@@ -70,14 +72,56 @@ func (x *draft) checkBasis() {
 	if x.Basis == LegitimateInterest && !f.has("assessment") { // GDPR Art. 6(1)(f): the balance must have been struck
 		f.wrong("assessment", "is missing for a legitimate interest", "write the reference of the balancing test")
 	}
-	if x.Basis == Consent && x.SubjectNone {
-		f.wrong("subject", "a consent is somebody's", "write subject: required, or declare another basis")
-	}
 	if x.AutomatedDecisions && x.Basis == LegitimateInterest { // GDPR Art. 22(2): contract, law, or explicit consent
 		f.wrong("automated_decisions", "decisions by automated means alone cannot rest on a legitimate interest", "declare another basis, or write false")
 	}
 	if x.Advertising && (x.Basis == Contract || x.Basis == LegalObligation) { // CJEU C-252/21, 98–102
 		f.wrong("advertising", fmt.Sprintf("advertising cannot rest on basis %s", x.Basis), "write basis: consent")
+	}
+}
+
+// checkSubject: what a purpose without a subject cannot have.
+func (x *draft) checkSubject() {
+	if !x.SubjectNone {
+		return
+	}
+	if x.Basis == Consent {
+		x.root.wrong("subject", "a consent is somebody's", "write subject: required, or declare another basis")
+	}
+	for _, field := range slices.Sorted(maps.Keys(x.Fields)) {
+		if x.Fields[field] == Pseudonymise { // it is made with the subject's key, and one for all would join the rows of a number
+			x.root.wrong("fields", fmt.Sprintf("%s: pseudonymise needs a subject", field), "write drop, or subject: required")
+		}
+	}
+}
+
+// checkLinking: the purpose that joins a device to a person lets nothing in by itself, and goes wherever what it joins goes: the erasure of a person
+// must find at every destination what was received while linked (GDPR Art. 17(1), 19).
+func (x *draft) checkLinking(all []*draft) {
+	if x.ID != Linking {
+		return
+	}
+	f := x.root
+	if x.Basis != Consent && x.Basis != "" {
+		f.wrong("basis", fmt.Sprintf("%q is the purpose that joins a device to a person: it rests on consent alone", Linking), "write basis: consent, or choose another name")
+	}
+	if len(x.EventTypes) > 0 {
+		f.wrong("event_types", "linking lets no event in by itself", "remove it: the events are those of the other consent purposes")
+	}
+	if len(x.Fields) > 0 {
+		f.wrong("fields", "linking allows no field by itself", "remove it: the fields are those of the other consent purposes")
+	}
+	if x.OnWithdrawal == Stop { // GDPR Art. 17(1)(b): no other ground covers the joining
+		f.wrong("on_withdrawal", "stop would keep the person's pseudonym on the device's rows without a ground", "write erase")
+	}
+	for _, o := range all {
+		for _, r := range o.Recipients {
+			covered := slices.ContainsFunc(x.Recipients, func(l Recipient) bool { return l.Destination == r.Destination })
+			if o.Basis == Consent && !covered && r.Destination != "" {
+				f.wrong("recipients", fmt.Sprintf("lacks %s, a recipient of the consent purpose %s", r.Destination, o.ID),
+					"add it: a person's erasure must find there what was received while linked")
+			}
+		}
 	}
 }
 

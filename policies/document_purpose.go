@@ -38,7 +38,9 @@ func (d *document) readPurpose(root *value) *draft {
 	x.Retention = f.period("retention", Period{})
 	x.SubjectNone = f.among("subject", "required", []string{"required", "none"}) == "none"
 	x.Sharing, x.Advertising = f.flag("sharing"), f.flag("advertising")
-	f.missing("event_types", "the event types the purpose needs, or []")
+	if x.ID != Linking {
+		f.missing("event_types", "the event types the purpose needs, or []")
+	}
 	x.EventTypes, x.eventTypePlaces = f.names("event_types")
 	x.readFields()
 	f.missing("recipients", "each destination with its name and country, or []")

@@ -13,7 +13,7 @@ import (
 //go:embed default/*.yaml
 var defaults embed.FS
 
-// Default is the policy that comes with the program: purposes service (contract) and audience (consent).
+// Default is the policy that comes with the program: service (contract), and the consents audience, linking, marketing and personalisation.
 func Default() fs.FS {
 	sub, err := fs.Sub(defaults, "default")
 	if err != nil {

@@ -3,6 +3,7 @@ package policies_test
 import (
 	"bytes"
 	"io/fs"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -25,45 +26,113 @@ func TestDefault(t *testing.T) {
 		!service.Validity.IsZero() || service.MinimumProof != policies.Asserted || service.SubjectNone {
 		t.Errorf("service: %+v", service)
 	}
-	if p.RecipientOf("warehouse") != audience.Bit() || p.RecipientOf("accounting") != service.Bit() || p.RecipientOf("x") != 0 {
-		t.Errorf("recipients: %b, %b", p.RecipientOf("warehouse"), p.RecipientOf("accounting"))
+	for id, advertising := range map[string]bool{"linking": false, "marketing": true, "personalisation": false} {
+		x, ok := p.Purpose(id)
+		if !ok || x.Basis != policies.Consent || x.OnWithdrawal != policies.Erase || x.Advertising != advertising || x.SubjectNone || x.Sharing {
+			t.Errorf("%s: %+v", id, x)
+		}
 	}
-	both := audience.Bit() | service.Bit()
-	want := map[string]policies.Mask{
-		"cart_add": audience.Bit(), "checkout_start": both, "page_view": audience.Bit(), "product_view": audience.Bit(),
-		"purchase": both, "return": both, "search": audience.Bit(), "store_purchase": both,
+	for name, want := range map[string]string{
+		"warehouse": "audience linking marketing personalisation", "journeys": "audience linking", "accounting": "service", "x": "",
+	} {
+		if got := ids(p, p.RecipientOf(name)); got != want {
+			t.Errorf("%s receives %q, want %q", name, got, want)
+		}
+	}
+	if _, ok := p.EventType("barcode_scan"); ok || policies.Channel("fax") != "other" || len(p.Stages()) != 6 {
+		t.Error("an unknown event type, channel or number of stages")
+	}
+}
+
+// ids are the purposes of a mask, in order.
+func ids(p *policies.Policy, m policies.Mask) string {
+	var names []string
+	for _, x := range p.Purposes() {
+		if m&x.Bit() != 0 {
+			names = append(names, x.ID)
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+// TestDefaultEventTypes pins where each event type of the default policy comes by, where it stands in a journey, and what asks for it.
+func TestDefaultEventTypes(t *testing.T) {
+	p := load(t, policies.Default())
+	want := map[string]string{
+		"ad_click":        "paid_search awareness audience marketing",
+		"app_open":        "app awareness audience",
+		"call":            "call_centre loyalty audience service",
+		"cart_add":        "web intent audience personalisation",
+		"cart_remove":     "web intent audience personalisation",
+		"chat":            "chat consideration audience service",
+		"checkout_start":  "web intent audience service",
+		"coupon_use":      "web intent audience marketing service",
+		"delivery_update": "delivery loyalty audience service",
+		"email_click":     "email interest audience marketing",
+		"email_open":      "email awareness marketing",
+		"login":           "web consideration audience",
+		"order_tracking":  "web loyalty audience service",
+		"page_view":       "web awareness audience",
+		"product_view":    "web consideration audience personalisation",
+		"purchase":        "web purchase audience marketing personalisation service",
+		"return":          "web loyalty audience personalisation service",
+		"search":          "web interest audience",
+		"sms_click":       "sms interest audience marketing",
+		"social_click":    "social awareness audience marketing",
+		"store_purchase":  "store purchase audience marketing personalisation service",
+		"store_visit":     "store consideration audience",
+		"survey":          "email loyalty audience",
 	}
 	for _, x := range p.EventTypes() {
-		if m, ok := want[x.Name]; !ok || x.Purposes != m || x.Stage == "" || policies.Channel(x.Channel) != x.Channel {
-			t.Errorf("event type %+v", x)
+		if got := x.Channel + " " + x.Stage + " " + ids(p, x.Purposes); got != want[x.Name] || policies.Channel(x.Channel) != x.Channel {
+			t.Errorf("%s is %q, want %q", x.Name, got, want[x.Name])
 		}
 		delete(want, x.Name)
 	}
 	if len(want) > 0 {
 		t.Errorf("no such event types: %v", want)
 	}
-	if store, _ := p.EventType("store_purchase"); store.Channel != "store" || store.Stage != "purchase" {
-		t.Errorf("store_purchase: %+v", store)
-	}
-	if _, ok := p.EventType("login"); ok || policies.Channel("fax") != "other" || len(p.Stages()) != 6 {
-		t.Error("an unknown event type, channel or number of stages")
+}
+
+// TestPresets: each preset of stages knows every event type of the default policy, so that a shop need not write a stage, and leaves no stage empty.
+func TestPresets(t *testing.T) {
+	stage := regexp.MustCompile(`, stage: [a-z_]+`)
+	for _, preset := range []string{"four-1", "five-1", "six-1"} {
+		files := copied(t, policies.Default())
+		events := stage.ReplaceAll(files["events.yaml"].Data, nil)
+		files["events.yaml"] = &fstest.MapFile{Data: bytes.Replace(events, []byte("stages: six-1"), []byte("stages: "+preset), 1)}
+		p := load(t, files)
+		reached := map[string]bool{}
+		for _, x := range p.EventTypes() {
+			reached[x.Stage] = true
+		}
+		for _, s := range p.Stages() {
+			if !reached[s] {
+				t.Errorf("%s: no event type has the stage %s", preset, s)
+			}
+		}
+		if preset == "six-1" && p.Hash() != load(t, policies.Default()).Hash() {
+			t.Error("the default policy writes other stages than its preset knows")
+		}
 	}
 }
 
-// TestNoRowsInCommon: the default recipients share no field whose values are unique to an order.
+// TestNoRowsInCommon: the default recipients share no field whose values are unique to an order: where one has the number, the other has a pseudonym.
 func TestNoRowsInCommon(t *testing.T) {
 	p := load(t, policies.Default())
-	for field, both := range map[string]bool{"order": false, "url": false, "value": true} {
-		a := p.Treatment(p.RecipientOf("warehouse"), field) != policies.Drop
-		b := p.Treatment(p.RecipientOf("accounting"), field) != policies.Drop
-		if (a && b) != both {
-			t.Errorf("field %s: warehouse %v, accounting %v", field, a, b)
+	for field, want := range map[string][2]policies.Treatment{
+		"order": {policies.Pseudonymise, policies.Keep}, "coupon": {policies.Pseudonymise, policies.Keep},
+		"message": {policies.Pseudonymise, policies.Drop}, "url": {policies.URLPath, policies.Drop}, "value": {policies.Keep, policies.Keep},
+	} {
+		got := [2]policies.Treatment{p.Treatment(p.RecipientOf("warehouse"), field), p.Treatment(p.RecipientOf("accounting"), field)}
+		if got != want {
+			t.Errorf("field %s: warehouse and accounting have %v, want %v", field, got, want)
 		}
 	}
 }
 
 func TestTreatmentIsTheMostRevealing(t *testing.T) {
-	files := defaults(t)
+	files := shop(t)
 	files["service.yaml"].Data = bytes.Replace(files["service.yaml"].Data, []byte("fields:\n"),
 		[]byte("fields:\n  url: drop\n  campaign: url_path\n"), 1)
 	files["service.yaml"].Data = bytes.Replace(files["service.yaml"].Data, []byte("campaign: url_path\n"), []byte("page: url_path\n"), 1)
@@ -97,7 +166,7 @@ func TestTreatmentIsTheMostRevealing(t *testing.T) {
 }
 
 func TestNotices(t *testing.T) {
-	files := defaults(t)
+	files := shop(t)
 	files["marketing.yaml"] = &fstest.MapFile{Data: []byte(`purpose: marketing
 version: 2
 basis: consent
@@ -141,23 +210,32 @@ recipients: []
 	}
 }
 
-// TestNoticesSayWhatThePolicyDoes: GDPR Art. 13: the default texts name what the keys beside them set.
+// TestNoticesSayWhatThePolicyDoes: GDPR Art. 13: the texts name what the keys beside them set.
 func TestNoticesSayWhatThePolicyDoes(t *testing.T) {
 	p := load(t, policies.Default())
+	fr := []string{"six mois", "retirer votre accord", "service Données", "article 6, paragraphe 1, point a", "CNIL", "dpo@", "libre de refuser"}
+	en := []string{"six months", "withdraw your consent", "data department", "Article 6(1)(a)", "CNIL", "dpo@", "free to refuse"}
 	says := map[string]map[string][]string{
-		"audience": {
-			"fr": {"treize mois", "six mois", "retirer votre accord", "service Données", "article 6, paragraphe 1, point a", "CNIL", "dpo@"},
-			"en": {"thirteen months", "six months", "withdraw your consent", "data department", "Article 6(1)(a)", "CNIL", "dpo@"},
+		"audience": {"fr": append(fr, "treize mois", "statistiques de parcours"), "en": append(en, "thirteen months", "journey statistics")},
+		"linking": {
+			"fr": append(fr, "treize mois", "n'est pas rattaché", "vous vous déconnectez", "statistiques de parcours"),
+			"en": append(en, "thirteen months", "is not joined", "you sign out", "journey statistics"),
 		},
+		"marketing":       {"fr": append(fr, "treize mois", "article 21, paragraphe 2"), "en": append(en, "thirteen months", "Article 21(2)")},
+		"personalisation": {"fr": append(fr, "profilage"), "en": append(en, "profiling")},
 		"service": {
 			"fr": {"cinq ans", "service Comptabilité", "article 6, paragraphe 1, point b", "CNIL", "dpo@"},
 			"en": {"five years", "accounting department", "Article 6(1)(b)", "CNIL", "dpo@"},
 		},
 	}
+	kept := map[string]string{"audience": "P13M", "linking": "P13M", "marketing": "P13M", "personalisation": "P6M", "service": "P5Y"}
+	if len(says) != len(p.Purposes()) {
+		t.Errorf("%d purposes, texts of %d are looked at", len(p.Purposes()), len(says))
+	}
 	for purpose, languages := range says {
 		x, _ := p.Purpose(purpose)
-		if want := map[string]string{"audience": "P13M", "service": "P5Y"}[purpose]; x.Retention.String() != want {
-			t.Errorf("%s keeps data %s, its text says %s", purpose, x.Retention, want)
+		if x.Retention.String() != kept[purpose] {
+			t.Errorf("%s keeps data %s, its text says %s", purpose, x.Retention, kept[purpose])
 		}
 		for language, words := range languages {
 			for _, w := range words {
@@ -172,8 +250,8 @@ func TestNoticesSayWhatThePolicyDoes(t *testing.T) {
 // TestHashIsOfTheContent: names of files, order, comments, quoting, line ends and written-out defaults change nothing; any word
 // that has a meaning changes the hash.
 func TestHashIsOfTheContent(t *testing.T) {
-	hash := load(t, policies.Default()).Hash()
-	same := defaults(t)
+	hash := load(t, shop(t)).Hash()
+	same := shop(t)
 	same["zz.yaml"] = same["audience.yaml"]
 	delete(same, "audience.yaml")
 	replace(t, same, "zz.yaml", "[page_view, search, product_view,", "[search, 'page_view', # first\n    product_view,")
@@ -189,7 +267,7 @@ func TestHashIsOfTheContent(t *testing.T) {
 	if load(t, same).Hash() != hash {
 		t.Error("the same content has another hash")
 	}
-	seen := map[[32]byte]string{hash: "the default"}
+	seen := map[[32]byte]string{hash: "the shop"}
 	for _, c := range [][3]string{
 		{"audience.yaml", "version: 1", "version: 2"},
 		{"audience.yaml", "sharing: false", "sharing: true"},
@@ -219,7 +297,7 @@ func TestHashIsOfTheContent(t *testing.T) {
 		{"events.yaml", "channel: store", "channel: call_centre"},
 		{"events.yaml", "stage: loyalty", "stage: purchase"},
 	} {
-		files := defaults(t)
+		files := shop(t)
 		replace(t, files, c[0], c[1], c[2])
 		h := load(t, files).Hash()
 		if other, twice := seen[h]; twice {
@@ -240,7 +318,7 @@ func replace(t *testing.T, files fstest.MapFS, name, old, with string) {
 
 // TestWhatAccessTells: sources, rules, retention and automated decisions, as the documents have them.
 func TestWhatAccessTells(t *testing.T) {
-	files := defaults(t)
+	files := shop(t)
 	replace(t, files, "service.yaml", "retention: P5Y", "retention: P5Y\nautomated_decisions: true")
 	p := load(t, files)
 	if s := p.Source(); len(s) != 2 || !strings.HasPrefix(s["fr"], "Vos visites") || !strings.HasPrefix(s["en"], "Your visits") {
@@ -362,7 +440,7 @@ func TestPeriodProperties(t *testing.T) {
 
 // FuzzLoad: whatever stands in a file, Load answers with a whole policy or with problems that have all their parts.
 func FuzzLoad(f *testing.F) {
-	for _, name := range []string{"events.yaml", "audience.yaml", "service.yaml"} {
+	for _, name := range []string{"events.yaml", "audience.yaml", "linking.yaml", "marketing.yaml", "personalisation.yaml", "service.yaml"} {
 		content, err := fs.ReadFile(policies.Default(), name)
 		if err != nil {
 			f.Fatal(err)
@@ -376,7 +454,7 @@ func FuzzLoad(f *testing.F) {
 		f.Add("audience.yaml", []byte(s))
 		f.Add("events.yaml", []byte(s))
 	}
-	base := defaults(f)
+	base := shop(f)
 	f.Fuzz(func(t *testing.T, name string, content []byte) {
 		files := fstest.MapFS{"events.yaml": base["events.yaml"], "service.yaml": base["service.yaml"]}
 		if fs.ValidPath(name) && name != "." {

@@ -57,15 +57,17 @@ type Treatment string
 
 // The treatments, from the least to the most revealing: of two that hold for one field, the later one wins.
 const (
-	Drop       Treatment = "drop"
-	TruncateIP Treatment = "truncate_ip"
-	UAFamily   Treatment = "ua_family"
-	URLPath    Treatment = "url_path"
-	Keep       Treatment = "keep"
+	Drop         Treatment = "drop"
+	Pseudonymise Treatment = "pseudonymise" // equal values of one subject at one destination stay equal; nothing else is left
+	Round        Treatment = "round"        // a number to two significant digits
+	TruncateIP   Treatment = "truncate_ip"
+	UAFamily     Treatment = "ua_family"
+	URLPath      Treatment = "url_path"
+	Keep         Treatment = "keep"
 )
 
 // treatments is the closed list; the index is what Reveals answers.
-var treatments = [...]Treatment{Drop, TruncateIP, UAFamily, URLPath, Keep}
+var treatments = [...]Treatment{Drop, Pseudonymise, Round, TruncateIP, UAFamily, URLPath, Keep}
 
 // Reveals ranks the treatment by how much of a field it lets through: 0 for Drop and for what is no treatment.
 func (t Treatment) Reveals() int { return max(0, slices.Index(treatments[:], t)) }

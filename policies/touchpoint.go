@@ -44,14 +44,26 @@ func presets() []preset {
 		{"four-1", []string{"discovery", "research", "purchase", "after"}, map[string]string{
 			"page_view": "discovery", "search": "research", "product_view": "research", "cart_add": "purchase",
 			"checkout_start": "purchase", "purchase": "purchase", "store_purchase": "purchase", "return": "after",
+			"ad_click": "discovery", "social_click": "discovery", "email_open": "discovery", "email_click": "discovery",
+			"sms_click": "discovery", "app_open": "discovery", "login": "research", "store_visit": "research", "chat": "research",
+			"cart_remove": "purchase", "coupon_use": "purchase", "order_tracking": "after", "delivery_update": "after",
+			"call": "after", "survey": "after",
 		}},
 		{"five-1", []string{"discovery", "research", "purchase", "order_tracking", "after_sales"}, map[string]string{
 			"page_view": "discovery", "search": "research", "product_view": "research", "cart_add": "purchase",
 			"checkout_start": "purchase", "purchase": "purchase", "store_purchase": "purchase", "return": "after_sales",
+			"ad_click": "discovery", "social_click": "discovery", "email_open": "discovery", "email_click": "discovery",
+			"sms_click": "discovery", "app_open": "discovery", "login": "research", "store_visit": "research", "chat": "research",
+			"cart_remove": "purchase", "coupon_use": "purchase", "order_tracking": "order_tracking", "delivery_update": "order_tracking",
+			"call": "after_sales", "survey": "after_sales",
 		}},
 		{defaultPreset, []string{"awareness", "interest", "consideration", "intent", "purchase", "loyalty"}, map[string]string{
 			"page_view": "awareness", "search": "interest", "product_view": "consideration", "cart_add": "intent",
 			"checkout_start": "intent", "purchase": "purchase", "store_purchase": "purchase", "return": "loyalty",
+			"ad_click": "awareness", "social_click": "awareness", "email_open": "awareness", "app_open": "awareness",
+			"email_click": "interest", "sms_click": "interest", "login": "consideration", "store_visit": "consideration",
+			"chat": "consideration", "cart_remove": "intent", "coupon_use": "intent", "order_tracking": "loyalty",
+			"delivery_update": "loyalty", "call": "loyalty", "survey": "loyalty",
 		}},
 	}
 }

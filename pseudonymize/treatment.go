@@ -21,6 +21,8 @@ func Treat(t policies.Treatment, text string) string {
 		return TruncateIP(text)
 	case policies.UAFamily:
 		return UAFamily(text)
+	case policies.Round:
+		return Round(text)
 	}
 	return ""
 }

@@ -57,12 +57,12 @@ func TestTreat(t *testing.T) {
 func FuzzTreatAgain(f *testing.F) {
 	for _, text := range []string{
 		"https://u:p@h.example:80/a%2Fb?c#d", "HTTP://H.example", "/p/ä b;c?d", "///p", "http://[::1%25en0]/", "http://h\xff/%FF",
-		"203.0.113.77", "::ffff:1.2.3.4", "fe80::1%eth0", "Mozilla/5.0 SamsungBrowser/28.0 Safari/537.36", "OPR/1", "my agent",
+		"203.0.113.77", "::ffff:1.2.3.4", "fe80::1%eth0", "Mozilla/5.0 SamsungBrowser/28.0 Safari/537.36", "OPR/1", "my agent", "-4.650", "99.99",
 	} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		for _, treatment := range []policies.Treatment{policies.Keep, policies.URLPath, policies.UAFamily, policies.TruncateIP, policies.Drop} {
+		for _, treatment := range []policies.Treatment{policies.Keep, policies.URLPath, policies.UAFamily, policies.TruncateIP, policies.Round, policies.Pseudonymise, policies.Drop} {
 			once := Treat(treatment, text)
 			if again := Treat(treatment, once); again != once {
 				t.Errorf("%s of %q is %q, and of that %q", treatment, text, once, again)
