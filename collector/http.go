@@ -87,6 +87,30 @@ func (c *Collector) Visitor(f *fiber.Ctx, key string) (Visitor, error) {
 	return c.visitor(r, key)
 }
 
+// Person is the browser on a page of the gateway's own, about the site of that name. It must not be used after the answer.
+func (c *Collector) Person(f *fiber.Ctx, site string) (Person, error) {
+	src := c.names[site]
+	if src == nil {
+		return Person{}, errKey
+	}
+	p, err := c.onPage(c.read(f, routeOther), src)
+	p.give = func(k cookie) { f.Response().Header.Add(fiber.HeaderSetCookie, k.text(c.o.Loopback)) }
+	return p, err
+}
+
+// Guard answers a panic in do as one in the routes here is: a 500 that says nothing, and a log line that says where.
+func (c *Collector) Guard(do fiber.Handler) fiber.Handler {
+	return func(f *fiber.Ctx) (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				c.panicked(f, routes[routeOther])
+				err = nil
+			}
+		}()
+		return do(f)
+	}
+}
+
 // ForgetCookie makes the browser drop the credential: its subject is being erased.
 func (c *Collector) ForgetCookie(f *fiber.Ctx) {
 	f.Response().Header.Add(fiber.HeaderSetCookie, cookie{name: c.cookieName()}.text(c.o.Loopback))
@@ -153,12 +177,14 @@ func (c *Collector) panicked(f *fiber.Ctx, route string) int {
 }
 
 // explain makes the answer of an error, and logs what is the gateway's own fault.
-func (c *Collector) explain(route string, err error) reply {
+func (c *Collector) explain(route string, err error) reply { return c.explained(route, err).reply() }
+
+func (c *Collector) explained(route string, err error) problem {
 	p := problemOf(err)
 	if p.Status >= http.StatusInternalServerError {
 		c.o.Log.Error("a request failed", "route", route, "incident", p.Instance, "reason", p.Code, "error", err)
 	}
-	return p.reply()
+	return p
 }
 
 // Problem answers an error as a problem document; it is the Fiber error handler of both listeners.
