@@ -248,9 +248,13 @@ func (c *Config) sites() ([]collector.Site, error) {
 		if err != nil {
 			return nil, fmt.Errorf("sites[%d].too_old: %w", i, err)
 		}
+		login, err := c.loginKey(&s)
+		if err != nil {
+			return nil, fmt.Errorf("sites[%d].login: %w", i, err)
+		}
 		out[i] = collector.Site{
 			Key: s.Key, Name: s.Name, Origins: s.Origins, Region: s.Region, Jurisdiction: s.Jurisdiction, Language: s.Language,
-			Controller: c.Controller, Contact: consent.Contact(c.Contact), PolicyURL: c.PolicyURL, TooOld: old,
+			Controller: c.Controller, Contact: consent.Contact(c.Contact), PolicyURL: c.PolicyURL, TooOld: old, Login: login,
 		}
 	}
 	return out, nil

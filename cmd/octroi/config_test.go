@@ -8,11 +8,14 @@ import (
 )
 
 // newConfig is the configuration that init writes, and its path.
-func newConfig(t *testing.T) (path, text string) {
+func newConfig(t *testing.T, change ...func(*initPlan)) (path, text string) {
 	t.Helper()
 	p := initPlan{
 		dir: filepath.Join(t.TempDir(), "data"), class: "X25519", site: "shop", key: "demo", origins: []string{"https://shop.example"},
 		jurisdiction: "FR", controller: "Shop SA", destinations: []string{"warehouse", "accounting"}, objects: "../objects", interval: "60s",
+	}
+	for _, c := range change {
+		c(&p)
 	}
 	if err := p.create(); err != nil {
 		t.Fatal(err)

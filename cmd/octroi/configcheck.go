@@ -235,6 +235,9 @@ func (c *Config) checkSites(p *problems) {
 			p.add(at+".name", "lower-case letters, digits and dashes, at most 40, each name once")
 		}
 		s.check(p, at)
+		if _, err := c.loginKey(s); err != nil {
+			p.add(at+".login", "%s", err)
+		}
 		keys[s.Key], names[s.Name] = true, true
 	}
 }

@@ -45,6 +45,7 @@ type initPlan struct {
 	dailyCap     int    // of the custodian; 0: 100
 	public       string // listen addresses; empty: 127.0.0.1:8080 and :8081
 	private      string
+	login        bool // make the site a key for login claims
 }
 
 func newInitCommand() *cobra.Command {
@@ -60,6 +61,7 @@ moved to the machine of its holder, the configuration, and the policies to edit.
                   erasure; custodian.yaml is ready for octroi-custodian
   DIR/warehouse   identity W of each destination, and the key its stream is checked with
   DIR/dpo         the approval key of the data protection officer
+  DIR/site        with --login: login.key, with which the site's back-end signs who has signed in
   DIR/offline     identity R (recovery) and copies of the gateway's keys: move it to a safe
 
 init never overwrites: in a folder that has an installation it changes nothing and fails.`,
@@ -93,6 +95,7 @@ init never overwrites: in a folder that has an installation it changes nothing a
 	f.StringVar(&p.email, "contact-email", "", "where persons reach the data protection officer, as receipts name it")
 	f.StringSliceVar(&p.destinations, "destination", []string{"warehouse", "accounting"}, "recipient of batches; repeat for more")
 	f.StringVar(&p.objects, "objects", "../objects", "folder of the directory store, relative to gateway/; S3 is set in octroi.yaml")
+	f.BoolVar(&p.login, "login", false, "make the site a key for login claims, so that a login links a browser to a person")
 	f.StringVar(&p.interval, "interval", "60s", "a batch is sealed at most this long after its first event")
 	return cmd
 }
@@ -148,6 +151,11 @@ func (p *initPlan) create() error {
 	}
 	if err := p.handOut(keys); err != nil {
 		return err
+	}
+	if p.login {
+		if err := createLoginKey(filepath.Join(p.dir, siteDir), gateway); err != nil {
+			return err
+		}
 	}
 	if err := p.writeCustodian(destinations); err != nil {
 		return err
@@ -317,7 +325,8 @@ sites:
     region: {{.Jurisdiction}}
     jurisdiction: {{.Jurisdiction}}
     language: fr
-    too_old: P7D
+    too_old: P7D{{if .Login}}
+    login: {{.Login}} # of the site's login claims; its private half is the site's{{end}}
 destinations:{{range .Destinations}}
   - name: {{.Name}}
     interval: {{$.Interval}}
@@ -335,7 +344,7 @@ func (p *initPlan) writeConfig(path string, destinations []DestinationConfig) er
 		"Controller": p.controller, "Email": p.email, "Objects": p.objects, "Key": p.key, "Site": p.site, "Origins": p.origins,
 		"Jurisdiction": p.jurisdiction, "Destinations": destinations, "Interval": p.interval,
 		"Notices": cmp.Or(p.notices, "24h"), "SegmentAge": p.segmentAge,
-		"Public": cmp.Or(p.public, demoPublic), "Private": cmp.Or(p.private, demoPrivate),
+		"Login": p.loginLine(), "Public": cmp.Or(p.public, demoPublic), "Private": cmp.Or(p.private, demoPrivate),
 	})
 	if err != nil {
 		return err
@@ -343,15 +352,27 @@ func (p *initPlan) writeConfig(path string, destinations []DestinationConfig) er
 	return writeNew(path, b.Bytes(), 0o600)
 }
 
+// loginLine is the path of the site's public key in octroi.yaml.
+func (p *initPlan) loginLine() string {
+	if !p.login {
+		return ""
+	}
+	return loginPublicFile
+}
+
 func (p *initPlan) explain(w io.Writer) {
 	fmt.Fprintf(w, "created %s, a folder for each holder of secrets:\n", p.dir)
-	for _, row := range [][2]string{
+	rows := [][2]string{
 		{gatewayDir, "octroi.yaml, policies, keys: the machine that faces the internet"},
 		{custodianDir, "identity E, custodian.key, custodian.yaml: a machine that the internet cannot reach"},
 		{warehouseDir, "identity W of each destination: the data team's machine"},
 		{dpoDir, "approval key: the data protection officer's own machine"},
 		{offlineDir, "recovery identity R and key copies: a safe; remove it from this disk"},
-	} {
+	}
+	if p.login {
+		rows = append(rows, [2]string{siteDir, "login key: the back-end of the site"})
+	}
+	for _, row := range rows {
 		fmt.Fprintf(w, "  %-10s %s\n", row[0], row[1])
 	}
 	fmt.Fprintf(w, "next: octroi check --config %[1]s, then octroi serve --config %[1]s\n", filepath.Join(p.dir, gatewayDir, "octroi.yaml"))

@@ -16,7 +16,7 @@ import (
 const maxTokenLife = 366 * 24 * time.Hour
 
 // The scopes a token may carry; stream:<destination> is one for each destination.
-var scopes = []string{"events:write", "consent:write", "consent:import", "rights:read", "rights:manage", "custody", "backup", "admin"}
+var scopes = []string{"events:write", "consent:write", "consent:import", "identify:write", "rights:read", "rights:manage", "custody", "backup", "admin"}
 
 func newTokenCommand() *cobra.Command {
 	var path, name string
@@ -31,6 +31,7 @@ Scopes:
   events:write           send events, and name persons in them
   consent:write          record choices of persons the token names
   consent:import         record choices made earlier, with given_at
+  identify:write         link a device to a person whom the token names, and end that
   rights:read            read consent records and their proof
   rights:manage          open and decide requests of data subjects: the data protection officer
   custody                take the custodian's work: octroi-custodian
