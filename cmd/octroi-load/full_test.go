@@ -19,14 +19,12 @@ import (
 // A disk that fills up anywhere in a load, here a limit on the size of files: it says so and ends, nothing unfinished is left in the folder,
 // and with room again every event is there once.
 func TestDiskFull(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "octroi-load")
-	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
-		t.Fatalf("building: %v: %s", err, out)
-	}
+	t.Parallel()
+	program := programOf(t)
 	folder := t.TempDir()
 	g := newGateway(t, folder)
 	var batches [][]pseudonymize.Row
-	for _, n := range []int{1, 1000, 10_000} {
+	for _, n := range []int{1, 1000, 5000} {
 		rows := g.Rows("gw1", n)
 		g.Publish("gw1", rows)
 		batches = append(batches, rows)
@@ -34,7 +32,7 @@ func TestDiskFull(t *testing.T) {
 	for _, format := range []string{load.Parquet, load.NDJSON} {
 		into := filepath.Join(folder, "loaded-"+format)
 		failed := 0
-		for blocks := 0; blocks < 100_000; blocks = blocks*2 + 8 {
+		for blocks := 0; blocks < 100_000; blocks = blocks*2 + 12 {
 			out, err := exec.Command("sh", "-c", fmt.Sprintf(`ulimit -f %d && trap '' XFSZ && exec "$0" "$@"`, blocks), program,
 				"once", "--from", filepath.Join(folder, "objects"), "--destination", g.Destination, "--identity", filepath.Join(folder, "keys/warehouse.identity"),
 				"--gateway-key", filepath.Join(folder, "keys/signing.pub"), "--into", into, "--format", format).CombinedOutput()

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -15,15 +16,27 @@ import (
 	"github.com/octroi/octroi/pseudonymize"
 )
 
-// The real program is killed (SIGKILL) again and again at random instants while it follows a stream that grows; in the end each event
-// is there once.
-func TestKilledAgainAndAgain(t *testing.T) {
+// programOf is the program that make has built, or one that is built now.
+func programOf(t *testing.T) string {
+	t.Helper()
+	if built := os.Getenv("OCTROI_BIN"); built != "" {
+		return filepath.Join(built, "octroi-load")
+	}
 	program := filepath.Join(t.TempDir(), "octroi-load")
 	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
 		t.Fatalf("building: %v: %s", err, out)
 	}
+	return program
+}
+
+// The real program is killed (SIGKILL) again and again at random instants while it follows a stream that grows; in the end each event
+// is there once.
+func TestKilledAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	program := programOf(t)
 	for _, format := range []string{"parquet", "ndjson"} {
 		t.Run(format, func(t *testing.T) {
+			t.Parallel()
 			folder := t.TempDir()
 			g := newGateway(t, folder)
 			server := s3test.Start(t)

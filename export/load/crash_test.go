@@ -178,6 +178,7 @@ func TestKilledAtEachChange(t *testing.T) {
 	}
 	for n := 1; n <= len(names); n++ {
 		t.Run(fmt.Sprintf("%d %s", n, names[n-1]), func(t *testing.T) {
+			t.Parallel()
 			dir := copyOf(t, world)
 			if !child(t, dir, n) {
 				t.Fatal("it was not killed")
@@ -197,6 +198,7 @@ func TestKilledAtEachChange(t *testing.T) {
 
 // Each restart is killed a little later than the one before, until one comes through.
 func TestKilledAgainAndAgain(t *testing.T) {
+	t.Parallel()
 	world, seen, restricted := crashWorld(t, load.Parquet)
 	kills := 0
 	for n := 1; child(t, world, n); n++ {
