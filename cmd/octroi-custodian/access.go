@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 
+	"github.com/octroi/octroi/cmd/internal/program"
+
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
@@ -19,7 +21,7 @@ func accessCommand() *cobra.Command {
 	var f sweepFlags
 	var request, out string
 	c := &cobra.Command{
-		Use: "access", Short: "make the access packages that are pending, then end", Args: noArguments,
+		Use: "access", Short: "make the access packages that are pending, then end", Args: program.NoArguments,
 		Long: `Makes the package of every pending access request and uploads it to the gateway, where it is kept sealed and opened once. Erasures are left alone.
 
 With --request and --out it makes the package of one request, and keeps a copy in a new file that only its owner can read: a zip archive, or
@@ -28,13 +30,13 @@ it: the file is the person's data, in the custodian's hands.`,
 		Example: "  octroi-custodian access\n  octroi-custodian access --request 3f6b2a8e-1c4d-4e5f-8a9b-0c1d2e3f4a5b --out package.zip",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if (request == "") != (out == "") {
-				return usage(c, "--request and --out go together")
+				return program.Usage(c, "--request and --out go together")
 			}
 			if _, err := uuid.Parse(request); request != "" && err != nil {
-				return usage(c, "--request is not the id of a request")
+				return program.Usage(c, "--request is not the id of a request")
 			}
 			if _, err := os.Lstat(out); out != "" && err == nil {
-				return usage(c, "%s is there already: name a new file", out)
+				return program.Usage(c, "%s is there already: name a new file", out)
 			}
 			h, err := open(f.config)
 			if err != nil {

@@ -14,6 +14,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/octroi/octroi/cmd/internal/program"
+
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
@@ -88,22 +90,22 @@ func (f *approveFlags) add(c *cobra.Command) {
 func (f *approveFlags) check(c *cobra.Command, requests []string) error {
 	for _, x := range []struct{ name, value string }{{"url", f.url}, {"token-file", f.token}, {"key", f.key}} {
 		if x.value == "" {
-			return usage(c, "--%s is missing", x.name)
+			return program.Usage(c, "--%s is missing", x.name)
 		}
 	}
 	switch {
 	case f.retention != (f.policies != ""):
-		return usage(c, "--retention and --policies go together")
+		return program.Usage(c, "--retention and --policies go together")
 	case f.retention && len(requests) > 0:
-		return usage(c, "sign either requests or the retention")
+		return program.Usage(c, "sign either requests or the retention")
 	case !f.retention && len(requests) == 0:
-		return usage(c, "name the requests to sign")
+		return program.Usage(c, "name the requests to sign")
 	case f.yes != (len(f.confirm) > 0):
-		return usage(c, "--yes and --confirm go together")
+		return program.Usage(c, "--yes and --confirm go together")
 	}
 	for _, request := range requests {
 		if id, err := uuid.Parse(request); err != nil || id.String() != request {
-			return usage(c, "%q is not the id of a request", request)
+			return program.Usage(c, "%q is not the id of a request", request)
 		}
 	}
 	return nil

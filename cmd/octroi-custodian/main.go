@@ -3,110 +3,57 @@
 package main
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"io/fs"
-	"os"
-	"os/signal"
-	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/octroi/octroi/cmd/internal/keyfile"
+	"github.com/octroi/octroi/cmd/internal/program"
 	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/export/rights/proof"
 	"github.com/octroi/octroi/export/rights/sweep"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := command().ExecuteContext(ctx)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "octroi-custodian:", strings.ReplaceAll(err.Error(), "\n", "\noctroi-custodian: "))
-	}
-	stop()
-	os.Exit(exitCode(err))
-}
+func main() { program.Main(command(), table()) }
 
 // The errors of the program itself.
 var (
-	errUsage  = errors.New("usage") // a command line that cannot be followed; the text holds a hint
 	errConfig = errors.New("configuration cannot be used")
 	errUnsure = errors.New("not confirmed, and so nothing was done")
 	errLeft   = errors.New("not everything could be done")
 )
 
-// exitCode is the table of the manual.
-func exitCode(err error) int {
-	if err == nil {
-		return 0
+// table is that of the manual.
+func table() []program.Exit {
+	return []program.Exit{
+		{Is: errUnsure, Code: 2},
+		{Is: sweep.ErrInUse, Code: 5},
+		{Is: errLeft, Code: 4},
+		{Is: proof.ErrStatement, Code: 4},
+		{Is: errRefused, Code: 4},
+		{Is: errConfig, Code: 6},
+		{Is: errToken, Code: 6},
+		{Is: sweep.ErrToken, Code: 6},
+		{Is: sweep.ErrAnswer, Code: 6},
+		{Is: sweep.ErrMemory, Code: 6},
+		{Is: export.ErrIdentity, Code: 6},
+		{Is: export.ErrRefused, Code: 6},
+		{Is: export.ErrRecipient, Code: 6},
+		{Is: keyfile.ErrMissing, Code: 6},
+		{Is: keyfile.ErrKind, Code: 6},
+		{Is: keyfile.ErrPermissions, Code: 6},
+		{Is: keyfile.ErrMalformed, Code: 6},
+		{Is: fs.ErrNotExist, Code: 6},
+		{Is: sweep.ErrAway, Code: 3},
+		{Is: export.ErrUnavailable, Code: 3},
 	}
-	for _, c := range []struct {
-		is   error
-		code int
-	}{
-		{errUsage, 2},
-		{errUnsure, 2},
-		{sweep.ErrInUse, 5},
-		{errLeft, 4},
-		{proof.ErrStatement, 4},
-		{errRefused, 4},
-		{errConfig, 6},
-		{errToken, 6},
-		{sweep.ErrToken, 6},
-		{sweep.ErrAnswer, 6},
-		{sweep.ErrMemory, 6},
-		{export.ErrIdentity, 6},
-		{export.ErrRefused, 6},
-		{export.ErrRecipient, 6},
-		{keyfile.ErrMissing, 6},
-		{keyfile.ErrKind, 6},
-		{keyfile.ErrPermissions, 6},
-		{keyfile.ErrMalformed, 6},
-		{fs.ErrNotExist, 6},
-		{sweep.ErrAway, 3},
-		{export.ErrUnavailable, 3},
-	} {
-		if errors.Is(err, c.is) {
-			return c.code
-		}
-	}
-	return 1
 }
 
 func command() *cobra.Command {
-	root := &cobra.Command{
-		Use: "octroi-custodian", Short: "collect, cut and delete what data subjects ask for", Long: manual,
-		SilenceErrors: true, SilenceUsage: true, Args: noArguments,
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
-	}
-	root.CompletionOptions.DisableDefaultCmd = true
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usage(c, "%w", err)
-	})
+	root := program.Root("octroi-custodian", "collect, cut and delete what data subjects ask for", manual)
 	root.AddCommand(runCommand(), sweepCommand(), accessCommand(), approveCommand(), rewrapCommand(), verifyCommand())
-	root.SetHelpCommand(&cobra.Command{Hidden: true})
 	return root
-}
-
-// usage is a usage error with where to look.
-func usage(c *cobra.Command, format string, values ...any) error {
-	return usageError{text: fmt.Sprintf(strings.ReplaceAll(format, "%w", "%v"), values...) + "; see " + c.CommandPath() + " --help"}
-}
-
-type usageError struct{ text string }
-
-func (e usageError) Error() string { return e.text }
-func (e usageError) Unwrap() error { return errUsage }
-
-func noArguments(c *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usage(c, "unexpected argument %q", args[0])
-	}
-	return nil
 }
 
 // configFlag adds --config to a command that works as the custodian.

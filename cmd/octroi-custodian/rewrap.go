@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/octroi/octroi/cmd/internal/program"
+
 	"github.com/spf13/cobra"
 
 	"github.com/octroi/octroi/export"
@@ -21,7 +23,7 @@ func rewrapCommand() *cobra.Command {
 	var yes bool
 	var confirm int
 	c := &cobra.Command{
-		Use: "rewrap", Short: "encrypt older batches to the recipients of now", Args: noArguments,
+		Use: "rewrap", Short: "encrypt older batches to the recipients of now", Args: program.NoArguments,
 		Long: `After a key of a destination, of the custodian or of the offline safe was changed: encrypts every batch that still lists the former recipients to those
 that custodian.yaml lists now, and deletes the former objects. The rows stay as they are. Before it:
 
@@ -34,7 +36,7 @@ stopped and run again. Afterwards the former keys open nothing that is in the st
 		Example: "  octroi-custodian rewrap --dry-run\n  octroi-custodian rewrap --yes --confirm 2000",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if yes != c.Flags().Changed("confirm") {
-				return usage(c, "--yes and --confirm go together")
+				return program.Usage(c, "--yes and --confirm go together")
 			}
 			h, err := open(f.config)
 			if err != nil {

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/octroi/octroi/cmd/internal/program"
+
 	"github.com/spf13/cobra"
 
 	"github.com/octroi/octroi/export"
@@ -23,7 +25,7 @@ import (
 func runCommand() *cobra.Command {
 	var path string
 	c := &cobra.Command{
-		Use: "run", Short: "do what the gateway asks for, until it is stopped", Args: noArguments,
+		Use: "run", Short: "do what the gateway asks for, until it is stopped", Args: program.NoArguments,
 		Long: `Asks the gateway for work and does it, again and again, until a signal stops it. A gateway or a store out of reach is waited for. It refuses to
 begin with a store that would keep erased objects for longer than an erasure may take.`,
 		Example: "  octroi-custodian run --config /srv/octroi/custodian/custodian.yaml",
@@ -58,7 +60,7 @@ type sweepFlags struct {
 func sweepCommand() *cobra.Command {
 	var f sweepFlags
 	c := &cobra.Command{
-		Use: "sweep", Short: "do once what is pending, then end", Args: noArguments,
+		Use: "sweep", Short: "do once what is pending, then end", Args: program.NoArguments,
 		Long: `Does everything that is pending: reads each batch concerned once, cuts for all requests together, deletes what was replaced, makes access packages
 and signs certificates. With --dry-run it reads the batches and says, for each request and object, what would be cut; nothing is written, deleted or
 reported.`,

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/octroi/octroi/cmd/internal/program"
+
 	"github.com/spf13/cobra"
 
 	"github.com/octroi/octroi/export"
@@ -16,7 +18,7 @@ import (
 func verifyCommand() *cobra.Command {
 	var path string
 	c := &cobra.Command{
-		Use: "verify", Short: "check configuration, keys, store, gateway and state", Args: noArguments,
+		Use: "verify", Short: "check configuration, keys, store, gateway and state", Args: program.NoArguments,
 		Long: `Checks that the custodian can work: the configuration and every key file; that the identity opens what is encrypted to the custodian's recipient, and
 one shipped batch of each destination; that the store allows what the custodian does and keeps nothing for longer than an erasure may
 take; that the gateway answers and is the one that is configured; and its own state. It changes nothing but a test object of the store.`,

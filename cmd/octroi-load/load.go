@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/octroi/octroi/cmd/internal/program"
+
 	"github.com/spf13/cobra"
 
 	"github.com/octroi/octroi/cmd/internal/keyfile"
@@ -49,7 +51,7 @@ func (s *settings) flags(c *cobra.Command) {
 func onceCommand() *cobra.Command {
 	var s settings
 	c := &cobra.Command{
-		Use: "once", Short: "load what the stream has, then end", Args: noArguments,
+		Use: "once", Short: "load what the stream has, then end", Args: program.NoArguments,
 		Example: "  octroi-load once --from octroi-data/objects --destination warehouse --identity w.identity --gateway-key signing.key.pub --into loaded",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return s.run(c, func(ctx context.Context, l *load.Loader, p *progress) error {
@@ -71,7 +73,7 @@ func onceCommand() *cobra.Command {
 func followCommand() *cobra.Command {
 	var s settings
 	c := &cobra.Command{
-		Use: "follow", Short: "load what the stream has and what comes, until it is stopped", Args: noArguments,
+		Use: "follow", Short: "load what the stream has and what comes, until it is stopped", Args: program.NoArguments,
 		Example: "  octroi-load follow --from s3://octroi-batches --s3-endpoint https://s3.eu-west-3.amazonaws.com --s3-region eu-west-3 \\\n" +
 			"      --s3-credentials w.aws --destination warehouse --identity w.identity --gateway-key signing.key.pub --into loaded",
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -137,14 +139,14 @@ func (s *settings) complete(c *cobra.Command) error {
 		{"from", s.from}, {"destination", s.destination}, {"identity", s.identity}, {"gateway-key", s.gatewayKey},
 	} {
 		if f.value == "" {
-			return usage(c, "--%s is missing", f.name)
+			return program.Usage(c, "--%s is missing", f.name)
 		}
 	}
 	if err := errors.Join(s.target.complete(c), s.acknowledging.complete(c)); err != nil {
 		return err
 	}
 	if s.format != load.Parquet && s.format != load.NDJSON {
-		return usage(c, "--format %q is unknown: give %s or %s", s.format, load.Parquet, load.NDJSON)
+		return program.Usage(c, "--format %q is unknown: give %s or %s", s.format, load.Parquet, load.NDJSON)
 	}
 	return nil
 }
@@ -155,13 +157,13 @@ func (s *settings) open(c *cobra.Command) (export.Objects, error) {
 	}
 	u, err := url.Parse(s.from)
 	if err != nil || u.Scheme != "s3" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
-		return nil, usage(c, "--from is not s3://bucket: the bucket's name alone, with --s3-endpoint and --s3-credentials beside")
+		return nil, program.Usage(c, "--from is not s3://bucket: the bucket's name alone, with --s3-endpoint and --s3-credentials beside")
 	}
 	if s.endpoint == "" {
-		return nil, usage(c, "--s3-endpoint is missing, such as https://s3.eu-west-3.amazonaws.com")
+		return nil, program.Usage(c, "--s3-endpoint is missing, such as https://s3.eu-west-3.amazonaws.com")
 	}
 	if s.credentials == "" {
-		return nil, usage(c, "--s3-credentials is missing: a file with aws_access_key_id = … and aws_secret_access_key = …")
+		return nil, program.Usage(c, "--s3-credentials is missing: a file with aws_access_key_id = … and aws_secret_access_key = …")
 	}
 	return export.OpenS3(export.S3Options{
 		Endpoint: s.endpoint, Region: s.region, Bucket: u.Host, Credentials: s.credentials, CA: s.ca, Timeout: s.timeout,

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/octroi/octroi/cmd/internal/program"
+
 	"github.com/spf13/cobra"
 
 	"github.com/octroi/octroi/export/load"
@@ -15,7 +17,7 @@ import (
 func statusCommand() *cobra.Command {
 	var t target
 	c := &cobra.Command{
-		Use: "status", Short: "say how far a folder or a database is loaded, and what stands still", Args: noArguments,
+		Use: "status", Short: "say how far a folder or a database is loaded, and what stands still", Args: program.NoArguments,
 		Example: "  octroi-load status --into loaded\n  octroi-load status --into-postgres lake.dsn",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := t.complete(c); err != nil {
@@ -23,7 +25,7 @@ func statusCommand() *cobra.Command {
 			}
 			s, err := t.status(c)
 			if errors.Is(err, fs.ErrNotExist) {
-				return usage(c, "nothing was loaded into %s", t)
+				return program.Usage(c, "nothing was loaded into %s", t)
 			}
 			if err != nil {
 				return err

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/octroi/octroi/cmd/internal/program"
+
 	"github.com/spf13/cobra"
 
 	"github.com/octroi/octroi/export/load"
@@ -26,13 +28,13 @@ func (t *target) flags(c *cobra.Command) {
 func (t *target) complete(c *cobra.Command) error {
 	switch {
 	case t.into == "" && t.dsn == "":
-		return usage(c, "--into is missing, or --into-postgres")
+		return program.Usage(c, "--into is missing, or --into-postgres")
 	case t.into != "" && t.dsn != "":
-		return usage(c, "--into and --into-postgres exclude each other: a folder and a database are two loads")
+		return program.Usage(c, "--into and --into-postgres exclude each other: a folder and a database are two loads")
 	case t.into != "" && c.Flags().Changed("schema"):
-		return usage(c, "--schema goes with --into-postgres")
+		return program.Usage(c, "--schema goes with --into-postgres")
 	case t.dsn != "" && c.Flags().Changed("format"):
-		return usage(c, "--format goes with --into")
+		return program.Usage(c, "--format goes with --into")
 	}
 	return nil
 }
@@ -68,11 +70,11 @@ func (a *acknowledging) flags(c *cobra.Command) {
 func (a *acknowledging) complete(c *cobra.Command) error {
 	switch {
 	case a.url != "" && a.tokenFile == "":
-		return usage(c, "--ack-token-file is missing: a file with what octroi token printed for scope stream:<destination>")
+		return program.Usage(c, "--ack-token-file is missing: a file with what octroi token printed for scope stream:<destination>")
 	case a.url == "" && a.tokenFile+a.ca+a.loader != "":
-		return usage(c, "--ack-url is missing, such as https://octroi.internal:8081")
+		return program.Usage(c, "--ack-url is missing, such as https://octroi.internal:8081")
 	case a.loader != "" && !load.LoaderName.MatchString(a.loader):
-		return usage(c, "--loader: letters, digits, '_' and '-' only, at most 63")
+		return program.Usage(c, "--loader: letters, digits, '_' and '-' only, at most 63")
 	}
 	return nil
 }
