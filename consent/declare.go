@@ -116,12 +116,9 @@ func (d *Declaration) since(now time.Time) int64 {
 
 // declare appends, inside the writer, one record for each purpose that does not stand yet: each has its own information notice.
 func (l *Ledger) declare(t *state.Txn, s subject.Subject, d *Declaration, purposes []*policies.Purpose) error {
-	row, err := readStandingRow(t, s)
-	if errors.Is(err, state.ErrNotFound) {
-		row, err = new(standing), nil
-	}
+	row, err := standingIn(t, s)
 	if err != nil {
-		return fmt.Errorf("reading standing: %w", err)
+		return err
 	}
 	v, at := verdicts(l.policy, row), moment{event: d.since(l.now()), imported: true}
 	for _, p := range purposes {

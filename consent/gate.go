@@ -1,6 +1,8 @@
 package consent
 
 import (
+	"math"
+
 	"github.com/octroi/octroi/policies"
 )
 
@@ -21,6 +23,8 @@ const (
 	nothing  code = iota // the end of a subject that stands under nothing
 	loading              // a place kept for who reads the row at this moment
 	holds                // a span
+	joined               // a device's link, before all spans: given is since when, record the person's slot
+	parted               // of a person, before all spans: links up to given count no more
 	noChoice             // reasons from here
 	lapsed
 	withdrawn
@@ -32,16 +36,32 @@ var reasons = [...]Reason{
 	nothing: NoConsent, loading: NoConsent, noChoice: NoConsent, lapsed: Expired, withdrawn: Withdrawn, otherVersion: PurposeVersion,
 }
 
-// nobody is the verdict of a subject without a standing, and of no subject.
-var nobody = &verdict{code: nothing}
+// noPurpose is the purpose of a verdict that is about none: above every index.
+const noPurpose = policies.MaxPurposes
+
+var (
+	// nobody is the verdict of a subject without a standing, and of no subject.
+	nobody = &verdict{code: nothing}
+	// gone is the verdict of a subject whose erasure has begun: it stands under nothing, and nobody is linked to it.
+	gone = &verdict{given: math.MaxInt64, purpose: noPurpose, code: parted}
+)
 
 // verdicts prepares a standing for the gate. What was recorded for another basis than the policy's is another version (C7).
 func verdicts(policy *policies.Policy, s *standing) *verdict {
 	n := 0
+	if s.Link != nil || s.Parted != 0 {
+		n = 1
+	}
 	for i := range s.Holds {
 		n += max(1, len(s.Holds[i].Spans))
 	}
 	all := make([]verdict, 0, n) // one allocation: they are read together
+	switch {
+	case s.Link != nil:
+		all = append(all, verdict{given: s.Link.Since, record: uint32(s.Link.Person), purpose: noPurpose, code: joined})
+	case s.Parted != 0:
+		all = append(all, verdict{given: s.Parted, purpose: noPurpose, code: parted})
+	}
 	for i := range s.Holds {
 		h := &s.Holds[i]
 		p, ok := policy.Purpose(h.Purpose)

@@ -28,8 +28,8 @@ type Grants struct {
 	list     [MaxPurposes]Grant
 }
 
-// MaxPurposes bounds the purposes that one event type may serve.
-const MaxPurposes = policies.MaxPurposesPerType
+// MaxPurposes bounds the grants of one event: of the purposes that its type may serve, and of linking beside them.
+const MaxPurposes = policies.MaxPurposesPerType + 1
 
 func (g *Grants) Valid() bool                    { return g.n > 0 }
 func (g *Grants) List() []Grant                  { return g.list[:g.n] }
@@ -38,7 +38,7 @@ func (g *Grants) Policy() *policies.Policy       { return g.policy }
 func (g *Grants) EventType() *policies.EventType { return g.typ }
 
 // Device and Person are the subjects that some grant rests on; a subject that none rests on is not carried, so that an event
-// does not tie a device to a person who stands under nothing.
+// does not tie a device to a person who stands under nothing. Where policies.Linking is granted, Person is whom the device is linked to.
 func (g *Grants) Device() subject.Subject { return g.device }
 func (g *Grants) Person() subject.Subject { return g.person }
 
@@ -55,8 +55,9 @@ type Query struct {
 // Check answers which purposes of q.Type hold. It fails closed: an unreadable row is an error (503), never a grant, and so is a state that takes no
 // more changes: who cannot withdraw must not be followed either (G2).
 //
-// A consent counts when it is the device's or, without a device, the person's; a declared basis when it is the person's. On what
-// is in memory it takes no lock and allocates nothing.
+// A consent counts when it is the device's or, without a device, the person's; a declared basis when it is the person's. Beside a consent of
+// the device that holds, its link adds policies.Linking and the person, where the query names none; nothing else travels over a link: neither the
+// person's consents nor declared bases. On what is in memory it takes no lock and allocates nothing.
 func (l *Ledger) Check(q *Query) (g Grants, refused Refusal, err error) {
 	if err := l.state.Err(); err != nil {
 		return Grants{}, Refusal{}, fmt.Errorf("checking consent: %w", err)
@@ -74,8 +75,8 @@ func (l *Ledger) Check(q *Query) (g Grants, refused Refusal, err error) {
 	if err != nil {
 		return Grants{}, Refusal{}, err
 	}
-	refused.Reason = NoConsent // G1: also for a type that no purpose names
-	for m := uint64(q.Type.Purposes); m != 0 && g.n < MaxPurposes; m &= m - 1 {
+	refused.Reason = NoConsent                                                                                  // G1: also for a type that no purpose names
+	for m := uint64(q.Type.Purposes &^ l.linkingBit); m != 0 && g.n < policies.MaxPurposesPerType; m &= m - 1 { // linking lets nothing in
 		p := l.purposes[bits.TrailingZeros64(m)]
 		if p.SubjectNone && p.Basis != policies.Consent {
 			g.add(Grant{Purpose: p})
@@ -102,7 +103,22 @@ func (l *Ledger) Check(q *Query) (g Grants, refused Refusal, err error) {
 	if g.n == 0 {
 		return Grants{}, refused, nil
 	}
+	if g.device.Exists() && device.code == joined && !q.Person.Exists() {
+		if err := l.join(&g, device, at); err != nil {
+			return Grants{}, Refusal{}, err
+		}
+	}
 	return g, Refusal{}, nil
+}
+
+// join adds what the device's link does to an event that a consent of the device lets in.
+func (l *Ledger) join(g *Grants, device *verdict, at moment) error {
+	person, record, err := l.joinedTo(device, at)
+	if err == nil && person.Exists() {
+		g.add(Grant{l.linking, g.device.Slot(), record})
+		g.person = person
+	}
+	return err
 }
 
 func (g *Grants) add(x Grant) { g.list[g.n], g.n = x, g.n+1 }

@@ -43,7 +43,8 @@ var (
 	ErrNoChoice       = errors.New("the choice names no purpose")
 	ErrNoSubject      = errors.New("a grant needs a subject")
 	ErrGivenAt        = errors.New("given_at is not a time between 1970 and now")
-	ErrErased         = errors.New("a person of these identifiers was erased since") // 422: what is imported is older than the erasure
+	ErrNoLinking      = errors.New("the device does not consent to being linked to a person") // 409
+	ErrErased         = errors.New("a person of these identifiers was erased since")          // 422: what is imported is older than the erasure
 	ErrForgotten      = errors.New("revocations this old were dropped")
 	ErrStored         = errors.New("a row of the ledger is damaged")
 	ErrRecord         = errors.New("the record is not what its evidence proves")
@@ -91,6 +92,7 @@ type CheckpointSigner interface {
 //
 //	RowKey("c/record/", be32(number)) Seal(recordRow)     one per record, numbered from 1 without gaps
 //	RowKey("c/standing/", "")        Seal(standing)       what the gate must know of the subject
+//	RowKey("c/links/", "")           Seal(linkRow)        when a device was joined to whom, or which devices to a person
 //	"c/erasing/" be32(slot)          erasure              a subject that is suppressed, and then severed
 //	"c/kept/" receipt id(16)         keptRow, JSON        a stripped proof that outlives its subject
 //	"c/leaf/" be64(index)            Opening, JSON        a leaf without a subject: a browser's refusal (C8), an erasure (C10),
@@ -104,6 +106,8 @@ type Ledger struct {
 	subjects    *subject.Registry
 	policy      *policies.Policy
 	purposes    []*policies.Purpose
+	linking     *policies.Purpose // nil: the policy has none
+	linkingBit  policies.Mask
 	snapshotKey []byte
 	receipts    ed25519.PrivateKey
 	keyID       string
@@ -153,6 +157,9 @@ func Open(o Options) (*Ledger, error) {
 		publicKey:   base64.RawURLEncoding.EncodeToString(public),
 		checkpoints: o.Checkpoints, skew: o.Skew.Milliseconds(), now: o.Now, random: o.Random,
 		warm: newWarm(o.CacheSize), proofRetention: o.ProofRetention, onRevoked: o.Revoked,
+	}
+	if p, ok := o.Policy.Purpose(policies.Linking); ok && p.Basis == policies.Consent {
+		l.linking, l.linkingBit = p, p.Bit()
 	}
 	if err := l.publish(context.Background()); err != nil {
 		return nil, fmt.Errorf("publishing notices: %w", err)

@@ -51,7 +51,7 @@ type recordedPurpose struct {
 
 // recordedEvent is what happened.
 type recordedEvent struct {
-	Type     string     `json:"type"` // consent | refusal | withdrawal | declaration; without a subject also deletion | refused_events
+	Type     string     `json:"type"` // consent | refusal | withdrawal | declaration | link | unlink; without a subject also deletion | refused_events
 	State    State      `json:"state,omitempty"`
 	Time     time.Time  `json:"time"`               // C2: the server's, UTC, milliseconds
 	GivenAt  *time.Time `json:"given_at,omitempty"` // differs from time only for what was given elsewhere or earlier
@@ -67,6 +67,8 @@ const (
 	eventRefusal     = "refusal"
 	eventWithdrawal  = "withdrawal"
 	eventDeclaration = "declaration"
+	eventLink        = "link"
+	eventUnlink      = "unlink"
 	eventDeletion    = "deletion"
 	eventRefused     = "refused_events"
 )

@@ -3,7 +3,6 @@ package consent
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -30,6 +29,7 @@ type act struct {
 	evidence   *Circumstances
 	clientTime time.Time
 	givenAt    time.Time // zero: now
+	link       *joint    // what a link begins
 }
 
 // written is a record that was appended.
@@ -156,12 +156,9 @@ func (l *Ledger) ErasedAt(persons ...subject.Identifier) (at time.Time, ok bool,
 
 // append writes one record of the subject inside the writer: the record, its leaf, the standing, the revocations.
 func (l *Ledger) append(t *state.Txn, s subject.Subject, a *act) (*written, error) {
-	row, err := readStandingRow(t, s)
-	if errors.Is(err, state.ErrNotFound) {
-		row, err = new(standing), nil
-	}
+	row, err := standingIn(t, s)
 	if err != nil {
-		return nil, fmt.Errorf("reading standing: %w", err)
+		return nil, err
 	}
 	if row.Records == math.MaxUint32 {
 		return nil, fmt.Errorf("numbering record: %w", ErrStored)
@@ -178,23 +175,15 @@ func (l *Ledger) append(t *state.Txn, s subject.Subject, a *act) (*written, erro
 	w := &written{subject: s, number: at.record, id: id}
 	w.core = l.compose(a, now)
 	w.core.ReceiptID = uuidText(receiptID(receiptSecret(s, w.number)))
+	linked := l.linkedUntil(row, now)
 	revoked := w.settle(row, a, at)
-
-	rest := compose(a, now)
-	rest.RecordID, rest.PrevRecordID, rest.PrincipalID, rest.PrincipalKind = id, row.Last, s.ID(), kindName(s.Kind())
-	record := recordRow{Version: recordVersion, Core: canonical(&w.core), Strippable: canonical(rest)}
-	w.opening = record.opening(s, w.number)
-	record.Leaf = t.Append(w.opening.Leaf()) // C10: in the same transaction
-	w.leaf = record.Leaf
-	recordKey := s.RowKey(recordTable, be32(w.number))
-	t.Set(recordKey, s.Seal(recordTable, recordKey, canonical(record)))
-	row.Records, row.Last = w.number, id
-	standingKey := s.RowKey(standingTable, nil)
-	t.Set(standingKey, s.Seal(standingTable, standingKey, row.encode()))
-
-	v := verdicts(l.policy, row)
-	t.OnCommit(func() { l.warm.put(s.Slot(), v) }) // before the new sequence: see Ledger.sequence
-	if err := l.revoke(t, s.Slot(), revoked); err != nil {
+	over := l.settleLink(row, a, now, linked)
+	parted, err := l.part(t, s, row, a, now)
+	if err != nil {
+		return nil, err
+	}
+	l.write(t, w, row, a, now)
+	if err := l.revoke(t, s.Slot(), distinct(slices.Concat(revoked, parted))); err != nil {
 		return nil, err
 	}
 	if ended := row.ended(revoked); len(ended) > 0 && l.onRevoked != nil {
@@ -202,7 +191,25 @@ func (l *Ledger) append(t *state.Txn, s subject.Subject, a *act) (*written, erro
 			return nil, fmt.Errorf("handing on a revocation: %w", err)
 		}
 	}
-	return w, nil
+	if over != nil {
+		err = l.unlinked(t, s, over, a, min(linked, at.given))
+	}
+	return w, err
+}
+
+// write writes the record with its leaf, and the standing.
+func (l *Ledger) write(t *state.Txn, w *written, row *standing, a *act, now time.Time) {
+	s := w.subject
+	rest := compose(a, now)
+	rest.RecordID, rest.PrevRecordID, rest.PrincipalID, rest.PrincipalKind = w.id, row.Last, s.ID(), kindName(s.Kind())
+	record := recordRow{Version: recordVersion, Core: canonical(&w.core), Strippable: canonical(rest)}
+	w.opening = record.opening(s, w.number)
+	record.Leaf = t.Append(w.opening.Leaf()) // C10: in the same transaction
+	w.leaf = record.Leaf
+	recordKey := s.RowKey(recordTable, be32(w.number))
+	t.Set(recordKey, s.Seal(recordTable, recordKey, canonical(record)))
+	row.Records, row.Last = w.number, w.id
+	l.setStanding(t, s, row)
 }
 
 // settle brings the standing up to date, completes the record with the state that follows, and lists what was taken away.
@@ -230,7 +237,7 @@ func (w *written) settle(row *standing, a *act, at instant) (revoked []string) {
 		}
 	}
 	switch {
-	case a.event == eventDeclaration: // a DPV consent state would say what is not so
+	case a.event == eventDeclaration, a.event == eventLink, a.event == eventUnlink: // a DPV consent state would say what is not so
 	case given > 0:
 		w.core.Event.State = ConsentGiven
 	case renewed > 0:

@@ -156,8 +156,8 @@ func (l *Ledger) suppress(t *state.Txn, s subject.Subject) (erasure, error) {
 	e = erasure{until: l.proofRetention.AddTo(l.now()).UnixMilli(), leaf: unsevered} // C12: the processing ends here
 	e.set(t, slot)
 	t.OnCommit(func() {
-		l.erasing.add(slot)      // before the standing in memory, which may be dropped and read again at any time
-		l.warm.put(slot, nobody) // before the new sequence: see Ledger.sequence
+		l.erasing.add(slot)    // before the standing in memory, which may be dropped and read again at any time
+		l.warm.put(slot, gone) // before the new sequence: see Ledger.sequence
 	})
 	return e, l.revoke(t, slot, []string{""})
 }
@@ -186,7 +186,10 @@ func (l *Ledger) Sever(ctx context.Context, s subject.Subject) (Severance, error
 // severSome deletes one chunk of records, and with the last one all that leads to the subject.
 func (l *Ledger) severSome(t *state.Txn, s subject.Subject, e *erasure) error {
 	t.Delete(s.RowKey(standingTable, nil)) // also an unreadable one: it does not stop an erasure
-	more, err := l.strip(t, s, e)
+	more, err := l.severLinks(t, s)
+	if err == nil && !more {
+		more, err = l.strip(t, s, e)
+	}
 	if err != nil {
 		return err
 	}

@@ -14,12 +14,15 @@ import (
 // standing is what the gate and the writer must know of one subject. It is one sealed row, JSON, and follows from the records.
 //
 //	{"v":1,"records":3,"last_record_id":uuid,"purposes":[{"id","version","legal_basis","state","granted","record_id","given_at",
-//	 "cleared_at","spans":[[given_at,until,record],…]}]}         times: Unix milliseconds; until 0: no end
+//	 "cleared_at","spans":[[given_at,until,record],…]}],         times: Unix milliseconds; until 0: no end
+//	 "link":{"person","since","record"},"parted_at"}             link: a device's; parted_at: a person's
 type standing struct {
 	Version int    `json:"v"`
 	Records uint32 `json:"records"` // the subject's records so far: the number of the last
 	Last    string `json:"last_record_id"`
 	Holds   []hold `json:"purposes"`
+	Link    *joint `json:"link,omitempty"`      // nil: the device is joined to nobody
+	Parted  int64  `json:"parted_at,omitempty"` // up to and including then no link to the person counts any more
 }
 
 // standingVersion is the version of the row's format.

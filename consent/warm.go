@@ -123,9 +123,9 @@ func (l *Ledger) readStanding(s subject.Subject) (*verdict, error) {
 	}
 	if l.erasing.has(s.Slot()) { // after the place is reserved: who is suppressed from here on is put there
 		if reserved != nil {
-			place.CompareAndSwap(reserved, nobody)
+			place.CompareAndSwap(reserved, gone)
 		}
-		return nobody, nil
+		return gone, nil
 	}
 	v := nobody
 	row, err := l.openStanding(s)
@@ -164,4 +164,24 @@ func readStandingRow(r interface{ Get([]byte) ([]byte, error) }, s subject.Subje
 		return nil, err
 	}
 	return decodeStanding(text)
+}
+
+// standingIn is the standing as a change sees it, an empty one where there is none.
+func standingIn(t *state.Txn, s subject.Subject) (*standing, error) {
+	row, err := readStandingRow(t, s)
+	if errors.Is(err, state.ErrNotFound) {
+		return new(standing), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading standing: %w", err)
+	}
+	return row, nil
+}
+
+// setStanding writes the standing, and what the gate reads of it.
+func (l *Ledger) setStanding(t *state.Txn, s subject.Subject, row *standing) {
+	key := s.RowKey(standingTable, nil)
+	t.Set(key, s.Seal(standingTable, key, row.encode()))
+	v := verdicts(l.policy, row)
+	t.OnCommit(func() { l.warm.put(s.Slot(), v) }) // before a new sequence: see Ledger.sequence
 }

@@ -2,7 +2,6 @@ package consent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -23,7 +22,7 @@ type Withdrawal struct {
 }
 
 // Withdraw appends a withdrawal of the purposes (none: all that stand). When it has returned, no later event is admitted and no
-// intent commits with what was withdrawn (G3).
+// intent commits with what was withdrawn (G3). Without linking a device's link ends; where a person withdraws it, or all, all links to him do.
 //
 // A purpose that does not stand is withdrawn all the same; where all are meant and none stands, there is nothing to record and the answer
 // has no RecordID. ErrUnknownPurpose and ErrBasis: what was named is not a consent of this policy or of this subject.
@@ -68,15 +67,20 @@ func (l *Ledger) withdraw(t *state.Txn, s subject.Subject, a *act, purposes []st
 	if err := l.alive(t, s.Slot()); err != nil {
 		return nil, err
 	}
-	row, err := readStandingRow(t, s)
-	if errors.Is(err, state.ErrNotFound) {
-		row, err = new(standing), nil
-	}
+	row, err := standingIn(t, s)
 	if err != nil {
-		return nil, fmt.Errorf("reading standing: %w", err)
-	}
-	if a.purposes, err = l.withdrawn(row, purposes); err != nil || len(a.purposes) == 0 {
 		return nil, err
+	}
+	if a.purposes, err = l.withdrawn(row, purposes); err != nil {
+		return nil, err
+	}
+	if len(purposes) == 0 {
+		if err := l.withdrawLinks(t, s, row, a); err != nil {
+			return nil, err
+		}
+	}
+	if len(a.purposes) == 0 {
+		return nil, nil
 	}
 	return l.append(t, s, a)
 }
