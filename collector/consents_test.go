@@ -320,7 +320,7 @@ func TestNoticeAndKeys(t *testing.T) {
 	a := e.get("/v1/notice?k=demo&language=fr", "Origin", origin)
 	var served consent.ServedNotice
 	a.into(t, &served)
-	if a.header.Get("Cache-Control") != "no-store" || served.Notice.Language != "fr" || len(served.Purposes) != 2 {
+	if a.header.Get("Cache-Control") != "no-store" || served.Notice.Language != "fr" || len(served.Purposes) != 4 {
 		t.Errorf("a notice is served as %v, %s", a.header, a.body)
 	}
 	text := e.get("/v1/notices/" + served.Notice.SHA256)

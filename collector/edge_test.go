@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -104,9 +105,10 @@ func testPolicy(t testing.TB) *policies.Policy {
 	replace := func(from string, pairs ...string) *fstest.MapFile {
 		return &fstest.MapFile{Data: []byte(strings.NewReplacer(pairs...).Replace(string(files[from].Data)))}
 	}
+	types := func(name string) string { return regexp.MustCompile(`(?s)event_types:.*?\]`).FindString(string(files[name].Data)) }
 	files["marketing.yaml"] = replace("audience.yaml", "purpose: audience", "purpose: marketing", "minimum_proof: registered_banner", "minimum_proof: snapshot",
-		"event_types: [page_view, search, product_view, cart_add, checkout_start, purchase, return, store_purchase]", "event_types: [product_view]")
-	files["counting.yaml"] = replace("service.yaml", "purpose: service", "purpose: counting\nsubject: none", "event_types: [checkout_start, purchase, return, store_purchase]",
+		types("audience.yaml"), "event_types: [product_view]")
+	files["counting.yaml"] = replace("service.yaml", "purpose: service", "purpose: counting\nsubject: none", types("service.yaml"),
 		"event_types: [heartbeat]", "destination: accounting", "destination: counters", "  delivery: keep", "  delivery: keep\n  ip: truncate_ip\n  user_agent: ua_family\n  url: url_path")
 	files["events.yaml"] = &fstest.MapFile{Data: append(files["events.yaml"].Data, "  heartbeat: {channel: web, stage: awareness}\n"...)}
 	p, err := policies.Load(files)
