@@ -50,7 +50,7 @@ func (a *Applier) Apply(g *consent.Grants, t *Touchpoint) (Event, error) {
 		if t.Value.Currency != "" && p.Fields[amountField] == policies.Keep {
 			e.money, e.moneyFor = t.Value, e.moneyFor|1<<i
 		}
-		if finest < 0 || p.TimePrecision < finest {
+		if p.ID != policies.Linking && (finest < 0 || p.TimePrecision < finest) {
 			finest = p.TimePrecision
 		}
 	}

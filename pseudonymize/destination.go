@@ -111,8 +111,8 @@ func (d *Destination) Project(e *Event) (row Row, ok bool) {
 			continue
 		}
 		on.device = on.device || g.slot != 0 && g.slot == e.device.Slot()
-		on.person = on.person || g.slot != 0 && g.slot == e.person.Slot()
-		if finest < 0 || g.precision < finest {
+		on.person = on.person || g.slot != 0 && g.slot == e.person.Slot() || g.purpose == policies.Linking
+		if g.purpose != policies.Linking && (finest < 0 || g.precision < finest) { // linking allows nothing but the person
 			finest = g.precision
 		}
 		row.Grants = append(row.Grants, RowGrant{g.purpose, g.version, g.basis, d.refer(g.slot, g.record), g.slot})
@@ -126,21 +126,21 @@ func (d *Destination) Project(e *Event) (row Row, ok bool) {
 	return row, true
 }
 
-// receives is the set of e's grants that still hold and that the destination is a recipient of.
+// receives is the set of e's grants that still hold and that the destination is a recipient of; linking only beside a consent of the device.
 func (d *Destination) receives(e *Event) (mask uint64) {
 	for i := range e.grants {
 		if e.live&(1<<i) != 0 && d.purposes[e.grants[i].purpose] {
 			mask |= 1 << i
 		}
 	}
-	return mask
+	return e.grounded(mask)
 }
 
 // rests says whose records the grants of a row are.
 type rests struct{ device, person bool }
 
 // name16 sets the row's event id and the pseudonym of each subject that one of its grants rests on. A destination that only the device's consent
-// opens does not learn whose device it is: that would be a link, which has a purpose of its own.
+// opens does not learn whose device it is: that is a link, and needs the purpose of its own.
 func (d *Destination) name16(row *Row, e *Event, on rests) {
 	if !on.device && !on.person {
 		id := derive(d.eventKey[:], e.site+"\x00"+e.id)

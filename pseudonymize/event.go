@@ -87,13 +87,44 @@ func (e *Event) Device() subject.Slot { return e.device.Slot() }
 // Person is the slot of the person-level subject; 0: none.
 func (e *Event) Person() subject.Slot { return e.person.Slot() }
 
-// Without strips the grants that revoked reports; ok is false where none is left. It is the regate of the data path.
+// Without strips the grants that revoked reports; ok is false where none is left. It is the regate of the data path. Of an event that carries a person
+// over a link a grant goes as well with what the person revoked.
 func (e Event) Without(revoked func(slot subject.Slot, purpose string, sequence uint64) bool) (kept Event, ok bool) {
+	person := subject.Slot(0)
+	if e.linked(e.live) {
+		person = e.person.Slot()
+	}
 	for i := range e.grants {
 		g := &e.grants[i]
-		if g.slot != 0 && revoked(g.slot, g.purpose, e.sequence) {
+		if g.slot != 0 && (revoked(g.slot, g.purpose, e.sequence) || person != 0 && revoked(person, g.purpose, e.sequence)) {
 			e.live &^= 1 << i
 		}
 	}
+	e.live = e.grounded(e.live)
 	return e, e.live != 0
+}
+
+// linked says whether linking is one of some grants: then the event carries the person whom its device is linked to.
+func (e *Event) linked(grants uint64) bool {
+	for i := range e.grants {
+		if grants&(1<<i) != 0 && e.grants[i].purpose == policies.Linking {
+			return true
+		}
+	}
+	return false
+}
+
+// grounded is some of the grants without linking, where no other of them rests on the device: linking lets nothing in by itself.
+func (e *Event) grounded(grants uint64) uint64 {
+	linking := uint64(0)
+	for i := range e.grants {
+		switch g := &e.grants[i]; {
+		case grants&(1<<i) == 0:
+		case g.purpose == policies.Linking:
+			linking |= 1 << i
+		case g.slot != 0 && g.slot == e.device.Slot():
+			return grants
+		}
+	}
+	return grants &^ linking
 }
