@@ -15,6 +15,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/octroi/octroi/collector"
 	"github.com/octroi/octroi/collector/spool"
+	"github.com/octroi/octroi/collector/tag"
 	"github.com/octroi/octroi/consent"
 	"github.com/octroi/octroi/consent/evidence"
 	"github.com/octroi/octroi/consent/state"
@@ -235,7 +236,7 @@ func (g *gateway) openEdge(context.Context) error {
 	}
 	g.public = g.edge.App()
 	g.addHealth(g.public)
-	return nil
+	return tag.Register(g.public)
 }
 
 // resolve is the consent record behind a reference that a destination's row carries (consent.md G4).
