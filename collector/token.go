@@ -137,6 +137,9 @@ func (v *verifier) check(text string) (*TokenClaims, error) {
 	}, nil
 }
 
+// Token reads an access token that came otherwise than in a header, as by a page where somebody signs in; every failure is ErrToken alone.
+func (c *Collector) Token(text string) (*TokenClaims, error) { return c.tokens.check(text) }
+
 // jwks is the key that receipts are checked with, as a JSON Web Key set (RFC 7517, RFC 8037); its kid is the RFC 7638 thumbprint.
 func jwks(key ed25519.PublicKey) []byte {
 	x := base64.RawURLEncoding.EncodeToString(key)

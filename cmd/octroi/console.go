@@ -1,4 +1,20 @@
 package main
 
+import (
+	"fmt"
+
+	"github.com/octroi/octroi/cmd/octroi/console"
+)
+
 // addConsole adds the console to the private listener.
-func (g *gateway) addConsole() {}
+func (g *gateway) addConsole() error {
+	c, err := console.New(console.Options{
+		Token: g.edge.Token, Requests: g.rights, Journeys: g.journeys, Policy: g.policy, Controller: g.config.Controller, Node: g.config.Node,
+		Loopback: isLoopback(g.config.Listen.Private),
+	})
+	if err != nil {
+		return fmt.Errorf("building the console: %w", err)
+	}
+	c.Routes(g.private)
+	return nil
+}

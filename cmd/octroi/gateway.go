@@ -86,7 +86,9 @@ func openGateway(ctx context.Context, c *Config, k *Keys, log *slog.Logger) (g *
 	g.addRights()
 	g.addJourneys()
 	g.addPrivacy()
-	g.addConsole()
+	if err := g.addConsole(); err != nil {
+		return g, err
+	}
 	return g, nil
 }
 

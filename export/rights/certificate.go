@@ -76,7 +76,7 @@ func (r *Requests) offered(q *requestRow) (f *proof.Facts, err error) {
 // certify takes the custodian's certificate: its signature and every fact are checked as anybody would offline, and the facts must be those that
 // were offered. Then the request is complete. The same certificate again changes nothing.
 func (r *Requests) certify(ctx context.Context, id, text string) error {
-	switch kept, err := r.certificate(id); {
+	switch kept, err := r.Certificate(id); {
 	case err == nil && kept == text:
 		return nil
 	case err != nil && !errors.Is(err, ErrNotReady):
@@ -153,8 +153,8 @@ func sameFacts(a, b *proof.Facts) bool {
 	return err1 == nil && err2 == nil && string(one) == string(two)
 }
 
-// Certificate is the text of a completed erasure's certificate: ErrNotReady where there is none yet.
-func (r *Requests) certificate(id string) (text string, err error) {
+// Certificate is the text of a completed erasure's certificate: ErrNotReady where there is none yet, ErrNoRequest.
+func (r *Requests) Certificate(id string) (text string, err error) {
 	if _, err := r.request(id); err != nil {
 		return "", err
 	}

@@ -288,7 +288,7 @@ func checkAfterKills(t *testing.T, dir string) {
 			}
 			if q.Right == proof.Erasure {
 				ends[q.Origin]++
-				text, err := w.certificate(id)
+				text, err := w.Certificate(id)
 				if err != nil {
 					return err
 				}

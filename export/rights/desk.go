@@ -239,11 +239,8 @@ func (r *Requests) find(in *wish, region string) (s subject.Subject, err error) 
 }
 
 func (r *Requests) show(q *requestRow, status int) (reply, error) {
-	f := r.full(q)
-	var err1, err2 error
-	f.Letter, err1 = r.letterOf(q)
-	f.Failed, err2 = r.failuresOf(q.ID)
-	return reply{status: status, value: f}, errors.Join(err1, err2)
+	f, err := r.filed(q)
+	return reply{status: status, value: f}, err
 }
 
 func (r *Requests) getList(c *call) (reply, error) {
@@ -279,7 +276,7 @@ func (r *Requests) getPackage(c *call) (reply, error) {
 }
 
 func (r *Requests) getCertificate(c *call) (reply, error) {
-	text, err := r.certificate(c.id)
+	text, err := r.Certificate(c.id)
 	return reply{status: http.StatusOK, text: text}, err
 }
 

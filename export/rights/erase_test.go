@@ -146,7 +146,7 @@ func TestErasure(t *testing.T) {
 	if keys := w.objectsUnder(t, "warehouse/events/"); len(keys) != 2 {
 		t.Errorf("objects that were replaced are left: %v", keys)
 	}
-	text, err := w.certificate(q.ID)
+	text, err := w.Certificate(q.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +229,7 @@ func TestWithdrawalErases(t *testing.T) {
 	if _, err := w.subjects.BySlot(s.Slot()); err != nil {
 		t.Error("a withdrawal destroys nobody:", err)
 	}
-	text, err := w.certificate(q.ID)
+	text, err := w.Certificate(q.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -438,7 +438,7 @@ func TestUnconfirmed(t *testing.T) {
 	if err := custody.serve(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	text, err := w.certificate(q.ID)
+	text, err := w.Certificate(q.ID)
 	if err != nil {
 		t.Fatal(err)
 	}

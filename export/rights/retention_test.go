@@ -68,7 +68,7 @@ func TestRetention(t *testing.T) {
 	if rows := w.everyRow(t, "warehouse"); len(rows) != 1 {
 		t.Errorf("%d rows are left, want the young one", len(rows))
 	}
-	text, err := w.certificate(q.ID)
+	text, err := w.Certificate(q.ID)
 	if err != nil {
 		t.Fatal(err)
 	}

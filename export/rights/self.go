@@ -130,7 +130,7 @@ func (s Self) Certificate(id string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return s.r.certificate(q.ID)
+	return s.r.Certificate(q.ID)
 }
 
 // Cancel takes a request back: ErrTransition where its state does not allow that any more.
