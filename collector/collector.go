@@ -81,6 +81,7 @@ type Collector struct {
 	agent    bool               // … of the field user_agent
 	tokens   *verifier
 	limit    *limiter
+	reads    *limiter // of choices
 	claimed  *claimed
 	tally    *tally
 	jwks     []byte
@@ -137,7 +138,8 @@ func New(o Options) (*Collector, error) {
 	}
 	c := &Collector{
 		o: o, keys: map[string]*source{}, names: map[string]*source{}, origins: map[string]bool{}, kinds: map[string]*kind{},
-		limit: newLimiter(o.ConsentRate, 20, 65536), claimed: newClaimed(maxClaims, o.Now()), deadline: deadline{least: o.Deadline},
+		limit: newLimiter(o.ConsentRate, 20, 65536), reads: newLimiter(readsAPost*o.ConsentRate, readsAPost*20, 65536),
+		claimed: newClaimed(maxClaims, o.Now()), deadline: deadline{least: o.Deadline},
 	}
 	if err := c.addSites(); err != nil {
 		return nil, fmt.Errorf("building the collector: %w", err)

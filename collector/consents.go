@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -128,8 +129,11 @@ func (c *Collector) choiceCookies(r *request, rec consent.Recorded, credential s
 	switch {
 	case known && anyTrue(rec.Purposes):
 		cookies = append(cookies, cookie{name: c.cookieName(), value: credential.Text(), age: c.latest(rec, now).Sub(now)})
-	case !known && rec.State == consent.ConsentRefused && cookieSafe(rec.Notice.Version):
-		return append(cookies, cookie{name: refusedName, value: rec.Notice.Version, age: rec.Until.Sub(now), script: true})
+	case !known && rec.State == consent.ConsentRefused:
+		version := cmp.Or(rec.Notice.Version, c.o.Policy.ChoiceNotice("").Version) // a refusal without any proof is of what is asked now
+		if cookieSafe(version) {
+			return append(cookies, cookie{name: refusedName, value: version, age: rec.Until.Sub(now), script: true})
+		}
 	}
 	if r.refused != "" {
 		cookies = append(cookies, cookie{name: refusedName, script: true})

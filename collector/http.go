@@ -39,6 +39,7 @@ func (c *Collector) App() *fiber.App {
 	app.Post("/v1/consents", c.serve(routeConsents, c.postConsents))
 	app.Post("/v1/consents/withdraw", c.serve(routeWithdraw, c.postWithdraw))
 	app.Get("/v1/consents/current", c.serve(routeCurrent, c.getCurrent))
+	app.Get("/v1/choice", c.serve(routeChoice, c.getChoice))
 	app.Post("/v1/identify", c.serve(routeIdentify, c.postIdentify))
 	app.Delete("/v1/identify", c.serve(routeUnlink, c.deleteIdentify))
 	app.Get("/v1/notice", c.serve(routeNotice, c.getNotice))
@@ -46,7 +47,7 @@ func (c *Collector) App() *fiber.App {
 	app.Get("/.well-known/jwks.json", c.serve(routeKeys, c.getKeys))
 	for _, path := range []string{
 		"/v1/events", "/v1/consents", "/v1/consents/withdraw", "/v1/consents/current", "/v1/notice", "/v1/notices/:sha256",
-		"/v1/identify", "/v1/me/requests", "/v1/me/requests/*", // whoever serves them asks Visitor
+		"/v1/choice", "/v1/identify", "/v1/me/requests", "/v1/me/requests/*", // whoever serves them asks Visitor
 	} {
 		app.Options(path, c.preflight)
 	}

@@ -32,6 +32,7 @@ const (
 	routeStanding
 	routeIdentify
 	routeUnlink
+	routeChoice
 	routeOther
 	routeCount
 )
@@ -39,7 +40,7 @@ const (
 var routes = [routeCount]string{
 	"POST /v1/events", "POST /v1/consents", "POST /v1/consents/withdraw", "GET /v1/consents/current", "GET /v1/notice",
 	"GET /v1/notices/{sha256}", "GET /.well-known/jwks.json", "OPTIONS", "GET /v1/consents/proof", "POST /v1/consents/history",
-	"POST /v1/consents/current", "POST /v1/identify", "DELETE /v1/identify", "other",
+	"POST /v1/consents/current", "POST /v1/identify", "DELETE /v1/identify", "GET /v1/choice", "other",
 }
 
 // request is what the edge reads of an HTTP request. Its texts are the server's buffers and end with the answer: what is kept longer is
