@@ -14,6 +14,7 @@ import (
 	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/export/rights/access"
 	"github.com/octroi/octroi/policies"
+	"github.com/octroi/octroi/pseudonymize"
 	"github.com/octroi/octroi/pseudonymize/subject"
 )
 
@@ -128,7 +129,69 @@ func (r *Requests) material(q *requestRow, s subject.Subject) (*access.Material,
 		}
 		return err
 	})
+	if err != nil {
+		return nil, err
+	}
+	if m.Links, err = r.linksOf(s); err != nil {
+		return nil, err
+	}
+	m.Window, err = r.windowOf(q, s)
 	return m, err
+}
+
+// linksOf are the times of a subject's links: when, and not to whom (rights.md D7).
+func (r *Requests) linksOf(s subject.Subject) (out []access.Link, err error) {
+	links, err := r.o.Ledger.Links(s)
+	if err != nil {
+		return nil, fmt.Errorf("reading links: %w", err)
+	}
+	for _, l := range links {
+		out = append(out, access.Link{Since: l.Since, Until: l.Until, Method: l.Method})
+	}
+	return out, nil
+}
+
+// windowName is journey.Destination: the recipient that is the gateway's own journey window.
+const windowName = "journeys"
+
+// windowOf is what the journey window keeps of a subject, by the rule of sweep for shipped rows.
+func (r *Requests) windowOf(q *requestRow, s subject.Subject) (*access.Window, error) {
+	if r.o.Journeys == nil {
+		return nil, nil
+	}
+	id, err := r.identity(q)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := r.o.Journeys.Window(s)
+	if err != nil {
+		return nil, fmt.Errorf("reading the journey window: %w", err)
+	}
+	w := &access.Window{Destination: windowName}
+	for _, row := range rows {
+		if s.Kind() == subject.Device && row.PersonSlot != 0 && row.PersonSlot != id.With {
+			w.Withheld++
+			continue
+		}
+		if s.Kind() == subject.Person && row.Device != nil { // a person's device may be another's as well
+			row.Device = nil
+			row.Grants = slices.Clone(row.Grants)
+			for i := range row.Grants {
+				row.Grants[i].Ref = [16]byte{}
+			}
+		}
+		w.Rows = append(w.Rows, withoutSlots(row))
+	}
+	return w, nil
+}
+
+// withoutSlots is a row as it may leave the gateway.
+func withoutSlots(row pseudonymize.Row) pseudonymize.Row {
+	row.DeviceSlot, row.PersonSlot, row.Grants = 0, 0, slices.Clone(row.Grants)
+	for i := range row.Grants {
+		row.Grants[i].Slot = 0
+	}
+	return row
 }
 
 func kindName(k subject.Kind) string {

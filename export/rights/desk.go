@@ -121,6 +121,15 @@ func hashSecret(text string) []byte {
 	return sum[:]
 }
 
+// followedWith says whether a text is the secret that the request is followed with. It takes as long where there is no request.
+func (q *requestRow) followedWith(text string) bool {
+	kept := make([]byte, sha256.Size)
+	if q != nil && len(q.Secret) == sha256.Size {
+		kept = q.Secret
+	}
+	return subtle.ConstantTimeCompare(kept, hashSecret(text)) == 1 && q != nil
+}
+
 // mine is the request of the path, if it is the caller's: by the cookie of its subject, or by its secret. ErrNoRequest otherwise, and in the
 // same words where there is none.
 func (r *Requests) mine(c *call) (*requestRow, error) {
@@ -128,11 +137,7 @@ func (r *Requests) mine(c *call) (*requestRow, error) {
 	if err != nil && !errors.Is(err, ErrNoRequest) {
 		return nil, err
 	}
-	kept := make([]byte, sha256.Size) // compared with as well where there is no request
-	if q != nil && len(q.Secret) == sha256.Size {
-		kept = q.Secret
-	}
-	if subtle.ConstantTimeCompare(kept, hashSecret(c.bearer)) == 1 && q != nil {
+	if q.followedWith(c.bearer) {
 		return q, nil
 	}
 	if q == nil || !c.visitor.Subject.Exists() {

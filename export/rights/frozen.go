@@ -34,6 +34,7 @@ const frozenPart = 512 << 10
 type identityRow struct {
 	Slot subject.Slot `json:"slot"`
 	Kind subject.Kind `json:"kind"`
+	With subject.Slot `json:"with,omitempty"` // of an access of a device: the person who was signed in; 0: nobody
 }
 
 func frozenKey(own subject.Subject, name string, part int) []byte {

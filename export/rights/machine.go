@@ -380,8 +380,15 @@ func (r *Requests) disown(ctx context.Context, q *requestRow) error {
 	if err != nil {
 		return err
 	}
+	with, err := r.beside(q)
+	if err != nil {
+		return err
+	}
 	return r.o.State.Update(ctx, func(t *state.Txn) error {
 		t.Delete(s.RowKey(ownTable, idKey("", q.ID)))
+		if with.Exists() {
+			t.Delete(with.RowKey(besideTable, idKey("", q.ID)))
+		}
 		return nil
 	})
 }

@@ -30,7 +30,11 @@ func (r *Requests) endOthers(ctx context.Context, q *requestRow) error {
 	}
 	var rows []*requestRow
 	err = r.o.State.View(func(v reader) error {
-		rows, err = requestsOf(v, s)
+		if rows, err = requestsOf(v, s); err != nil {
+			return err
+		}
+		shown, err := besides(v, s) // packages of devices that show the person's rows
+		rows = append(rows, shown...)
 		return err
 	})
 	if err != nil {

@@ -34,8 +34,9 @@ type submission struct {
 	origin    proof.Origin
 	actor     string
 	subject   subject.Subject
-	purposes  []string  // of an erasure; none: everything
-	received  time.Time // zero: now
+	with      subject.Subject // of an access of a device: who is signed in there
+	purposes  []string        // of an erasure; none: everything
+	received  time.Time       // zero: now
 	language  string
 	recipient string // age recipient of an access package
 	secret    []byte // SHA-256; nil: none
@@ -74,6 +75,9 @@ func (r *Requests) check(in *submission) error {
 // submit makes the request, or finds the open one of that right and subject (created is false).
 func (r *Requests) submit(ctx context.Context, in submission) (q *requestRow, created bool, err error) {
 	if err := r.check(&in); err != nil {
+		return nil, false, err
+	}
+	if err := r.signedIn(&in); err != nil {
 		return nil, false, err
 	}
 	err = r.o.State.Update(ctx, func(t *state.Txn) error {
@@ -120,6 +124,14 @@ func (r *Requests) standing(t *state.Txn, in *submission) (*requestRow, error) {
 			}
 		case in.proven && q.State != Approved && q.State != InProgress:
 		case q.Right == in.right && slices.Equal(q.Purposes, in.purposes):
+			id, err := r.identity(q)
+			if err != nil {
+				return nil, err
+			}
+			if id.With != in.with.Slot() { // somebody else's, who was signed in on the same device
+				several++
+				continue
+			}
 			if in.recipient != "" && !q.Sealed {
 				return nil, fmt.Errorf("%w: the open request makes a package for no recipient: cancel it first", ErrTransition)
 			}
@@ -168,12 +180,15 @@ func (r *Requests) enter(t *state.Txn, in *submission, id string) (*requestRow, 
 		Clock: clock{Received: in.received}, Purposes: in.purposes, Language: in.language, Sealed: in.recipient != "", Secret: in.secret,
 	}
 	if in.subject.Exists() {
-		if err := freezeIn(t, own, frozenIdentity, identityRow{in.subject.Slot(), in.subject.Kind()}); err != nil {
+		if err := freezeIn(t, own, frozenIdentity, identityRow{in.subject.Slot(), in.subject.Kind(), in.with.Slot()}); err != nil {
 			return nil, err
 		}
 		t.Set(in.subject.RowKey(ownTable, idKey("", id)), nil)
 	}
-	job := r.job(q, in.subject, in.recipient)
+	if in.with.Exists() {
+		t.Set(in.with.RowKey(besideTable, idKey("", id)), nil)
+	}
+	job := r.job(q, in)
 	if err := job.Check(); err != nil { // what the custodian would not take
 		return nil, fmt.Errorf("%w: %w", ErrInput, err)
 	}
@@ -216,10 +231,10 @@ func (r *Requests) admit(t *state.Txn, q *requestRow, in *submission) error {
 }
 
 // job is what is asked of the custodian. It never changes: an approval is of these very bytes.
-func (r *Requests) job(q *requestRow, s subject.Subject, recipient string) *proof.Job {
+func (r *Requests) job(q *requestRow, in *submission) *proof.Job {
 	j := &proof.Job{
 		Version: 1, Node: r.o.Node, Request: q.ID, Right: q.Right, Origin: q.Origin, Received: q.Clock.Received, Purposes: q.Purposes,
-		Recipient: recipient,
+		Recipient: in.recipient,
 	}
 	switch {
 	case q.Right == proof.Access:
@@ -227,16 +242,22 @@ func (r *Requests) job(q *requestRow, s subject.Subject, recipient string) *proo
 	case len(q.Purposes) > 0 && q.Origin != proof.ByRetention:
 		j.Rules = r.o.Policy.Rules()
 	}
-	if !s.Exists() {
+	if !in.subject.Exists() {
 		return j
 	}
 	for _, name := range r.destinations {
-		p := r.exits[name].Destination.Pseudonym(s)
+		at := func(s subject.Subject) []string {
+			p := r.exits[name].Destination.Pseudonym(s)
+			return []string{hex.EncodeToString(p[:])}
+		}
 		w := proof.Whose{Destination: name}
-		if s.Kind() == subject.Device {
-			w.Devices = []string{hex.EncodeToString(p[:])}
+		if in.subject.Kind() == subject.Device {
+			w.Devices = at(in.subject)
 		} else {
-			w.Persons = []string{hex.EncodeToString(p[:])}
+			w.Persons = at(in.subject)
+		}
+		if in.with.Exists() {
+			w.With = at(in.with)
 		}
 		j.Destinations = append(j.Destinations, w)
 	}

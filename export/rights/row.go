@@ -23,6 +23,7 @@ import (
 //	q/request/<uuid>                     requestRow
 //	q/open/<uuid>                        empty: the request is not closed
 //	q/own/ ‖ HMAC(subject key) ‖ <uuid>  empty: the subject's requests; the key dies with the subject (subject.RowKey)
+//	q/beside/ ‖ HMAC(subject key) ‖ <uuid>  empty: accesses of devices that show what was received while the subject was signed in there
 //	q/frozen/ ‖ HMAC(request key) ‖ …    sealed: see freeze
 //	q/batch/<batch id (16)>              batchRow: there while a request wants the batch rewritten or purged
 //	q/want/<batch id (16)><uuid>         0x01: the request waits for the batch to be rewritten; 0x02: to be purged
@@ -136,6 +137,7 @@ const (
 	requestPrefix     = "q/request/"
 	openPrefix        = "q/open/"
 	ownTable          = "q/own/"
+	besideTable       = "q/beside/"
 	frozenTable       = "q/frozen/"
 	batchPrefix       = "q/batch/"
 	wantPrefix        = "q/want/"

@@ -115,9 +115,13 @@ func (s Self) Milestones(id string) (Milestones, error) {
 	return m, nil
 }
 
-// Open opens the package of an access, the one time that it can be: ErrNotReady before, ErrOpened after. format is html (the default), json, csv or zip.
+// Open opens the package of an access, the one time that it can be: ErrNotReady before, ErrOpened after; ErrSignedOut where the credential is all that
+// came, and somebody else may use the browser now. format is html (the default), json, csv or zip.
 func (s Self) Open(ctx context.Context, id, format string) (*Package, error) {
 	q, err := s.mine(id)
+	if err == nil && !q.followedWith(s.secret) {
+		err = s.r.stillSignedIn(q)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,7 @@ var answers = [...]struct {
 	{ErrApproval, http.StatusUnprocessableEntity, "approval", ""},
 	{ErrSchedule, http.StatusUnprocessableEntity, "schedule", ""},
 	{ErrNotReady, http.StatusNotFound, "not_ready", ""},
+	{ErrSignedOut, http.StatusConflict, "signed_out", ""},
 	{ErrOpened, http.StatusGone, "opened", ""},
 	{ErrTooMany, http.StatusServiceUnavailable, "busy", ""},
 	{ErrUnproven, http.StatusUnprocessableEntity, "signature", ""},

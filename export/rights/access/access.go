@@ -9,6 +9,7 @@
 //	package.schema.json  JSON Schema 2020-12, the same in every package of this version (Schema)
 //	events.csv           a line an event and destination
 //	consents.csv         a line a choice and purpose
+//	links.csv            a line a time during which device and person were joined
 //
 // CSV is that of RFC 4180 in UTF-8 with a byte order mark, which spreadsheets need. A cell whose text begins with = + - @, a tab or a line end is
 // preceded by an apostrophe, since a spreadsheet would carry it out as a formula; package.json has it as it is.
@@ -39,6 +40,7 @@ const (
 	SchemaFile   = "package.schema.json"
 	EventsFile   = "events.csv"
 	ConsentsFile = "consents.csv"
+	LinksFile    = "links.csv"
 )
 
 // Material is what the gateway knows of the person (rights.md D7): everything of the package but the rows of batches.
@@ -51,7 +53,23 @@ type Material struct {
 	Source     map[string]string `json:"source"` // language → text: where the data comes from (15(1)(g))
 	Consents   []Consent         `json:"consents"`
 	Requests   []PastRequest     `json:"requests"`
-	Kind       string            `json:"kind"` // device | person: what the data was received under
+	Kind       string            `json:"kind"`            // device | person: what the data was received under
+	Links      []Link            `json:"links,omitempty"` // oldest first
+	Window     *Window           `json:"window,omitempty"`
+}
+
+// Link is a time during which the device was joined to a person, or the person to a device. Who the other is, is not said.
+type Link struct {
+	Since  time.Time `json:"since"`
+	Until  time.Time `json:"until,omitzero"` // none: it stands
+	Method string    `json:"method"`
+}
+
+// Window is what the gateway itself keeps of the person's journey, beside the batches. Its rows hold nobody else's pseudonym.
+type Window struct {
+	Destination string             `json:"destination"` // the recipient that it is
+	Rows        []pseudonymize.Row `json:"rows"`
+	Withheld    int                `json:"withheld"`
 }
 
 // materialVersion is the version of Material and of package.json.
@@ -115,6 +133,7 @@ type Rows func(destination string, fn func([]pseudonymize.Row) error) error
 type Found struct {
 	Destinations []string // in order
 	Rows         Rows
+	Withheld     map[string]int    // rows that are not given, since they name somebody else (GDPR Art. 15(4)), by destination
 	Own          map[[16]byte]bool // the person's pseudonyms: of a row that also carries another subject's, that one is not shown
 	Objects      int
 	At           time.Time

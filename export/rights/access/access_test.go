@@ -63,7 +63,18 @@ func material() access.Material {
 			Time: at("2026-11-20T10:00:00Z"), Event: "withdrawal", State: "ConsentWithdrawn", Purposes: map[string]bool{"audience": false},
 		}},
 		Requests: []access.PastRequest{{ID: "3f0c8a52-0d6c-4a53-9a53-6b1a2f1d7c10", Right: "access", State: "in_progress", Received: at("2026-11-21T09:00:00Z")}},
+		Links: []access.Link{
+			{Since: at("2026-10-01T10:11:30Z"), Until: at("2026-10-01T10:40:00Z"), Method: "login_claim"},
+			{Since: at("2026-11-02T18:00:00Z"), Method: "token"},
+		},
 	}
+}
+
+// window is what the gateway itself keeps of a purchase.
+func window() *access.Window {
+	r := row(7, "2026-11-02T18:30:00Z", "purchase")
+	r.Device, r.Properties = &[16]byte{0xcc, 3}, nil
+	return &access.Window{Destination: "journeys", Rows: []pseudonymize.Row{r}, Withheld: 1}
 }
 
 var (
@@ -126,11 +137,15 @@ func TestGolden(t *testing.T) {
 	purchase := row(2, "2026-11-02T18:30:00Z", "purchase")
 	purchase.Value = pseudonymize.Money{Minor: 123450, Currency: "EUR"}
 	purchase.Campaign, purchase.Properties["product"] = "noël", "chaussures"
-	zipped, counts := write(t, material(), found(row(1, "2026-10-01T10:12:00Z", "page_view"), purchase), "fr")
-	if counts["warehouse"] != 2 || len(counts) != 1 {
+	f := found(row(1, "2026-10-01T10:12:00Z", "page_view"), purchase)
+	f.Withheld = map[string]int{"warehouse": 1234}
+	m := material()
+	m.Window = window()
+	zipped, counts := write(t, m, f, "fr")
+	if counts["warehouse"] != 2 || counts["journeys"] != 1 || len(counts) != 2 {
 		t.Errorf("counts %v", counts)
 	}
-	for _, name := range []string{access.PageFile, access.DataFile, access.EventsFile, access.ConsentsFile} {
+	for _, name := range []string{access.PageFile, access.DataFile, access.EventsFile, access.ConsentsFile, access.LinksFile} {
 		text := read(t, zipped, name)
 		text = regexp.MustCompile(`(?s)<style>.*</style>`).ReplaceAllString(text, "<style>…</style>")
 		text = regexp.MustCompile(`sha256-[^&']*`).ReplaceAllString(text, "sha256-…")
@@ -184,6 +199,18 @@ func TestLanguages(t *testing.T) {
 	}
 }
 
+// TestWindowName: a window that calls itself one of the batches' destinations would be counted as it.
+func TestWindowName(t *testing.T) {
+	for _, name := range []string{"", "warehouse"} {
+		m := material()
+		m.Window = window()
+		m.Window.Destination = name
+		if _, err := access.Write(io.Discard, m, found(), "fr"); !errors.Is(err, access.ErrMaterial) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
 // TestNobodyElse: a row of the person that also carries another subject shows nothing of that one.
 func TestNobodyElse(t *testing.T) {
 	shared := row(1, "2026-10-01T10:12:00Z", "purchase")
@@ -231,6 +258,8 @@ func TestHostileValues(t *testing.T) {
 			t.Fatal(err)
 		}
 		m.Consents[1].Proven = proven
+		m.Window = window()
+		m.Links[0].Method, m.Window.Destination, m.Window.Rows[0].Type = bad, bad+"w", bad
 		m.Requests[0] = access.PastRequest{ID: bad, Right: bad, State: bad, Received: m.Received}
 		x := row(1, "2026-10-01T10:12:00Z", bad)
 		x.Channel, x.Stage, x.Site, x.Campaign, x.Source, x.Medium = bad, bad, bad, bad, bad, bad
@@ -242,6 +271,7 @@ func TestHostileValues(t *testing.T) {
 		checkPage(t, bad, read(t, zipped, access.PageFile))
 		checkEvents(t, bad, read(t, zipped, access.EventsFile))
 		checkEvents(t, bad, read(t, zipped, access.ConsentsFile))
+		checkEvents(t, bad, read(t, zipped, access.LinksFile))
 		validate(t, read(t, zipped, access.DataFile))
 	}
 }
@@ -347,7 +377,7 @@ func TestMany(t *testing.T) {
 		t.Errorf("%v in %d readings", counts, calls)
 	}
 	page := read(t, zipped, access.PageFile)
-	if n := strings.Count(page, "<time datetime") - 2*2; n != 2*5000 {
+	if n := strings.Count(page, "<time datetime") - 2*(2+3); n != 2*5000 {
 		t.Errorf("%d events on the page", n)
 	}
 	for _, part := range []string{"6,000 events in all. The newest 5,000 are shown", "<bdi>5999</bdi>", "<bdi>1000</bdi>", "too large for this page"} {

@@ -6,6 +6,8 @@ import (
 	_ "embed" // the schema
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 
 	"github.com/octroi/octroi/export/rights/letter"
 	"github.com/octroi/octroi/pseudonymize"
@@ -36,6 +38,7 @@ type bundle struct {
 	data   inline // package.json
 	events inline // events.csv
 	agreed inline // consents.csv
+	linked inline // links.csv
 }
 
 func newBundle(m Material, f Found, language string) (*bundle, error) {
@@ -49,12 +52,49 @@ func newBundle(m Material, f Found, language string) (*bundle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("writing access package: %w", err)
 	}
+	if f, err = f.withWindow(m.Window); err != nil {
+		return nil, fmt.Errorf("writing access package: %w", err)
+	}
 	return &bundle{material: m.whole(), choices: choices, found: f, language: language}, nil
+}
+
+// withWindow is f with the gateway's own journey window as one more destination.
+func (f Found) withWindow(w *Window) (Found, error) {
+	if w == nil {
+		return f, nil
+	}
+	if w.Destination == "" || slices.Contains(f.Destinations, w.Destination) {
+		return f, fmt.Errorf("%w: destination of the journey window", ErrMaterial)
+	}
+	shipped := f.Rows
+	f.Destinations = append(slices.Clone(f.Destinations), w.Destination)
+	f.Rows = func(destination string, fn func([]pseudonymize.Row) error) error {
+		if destination == w.Destination {
+			return fn(w.Rows)
+		}
+		return shipped(destination, fn)
+	}
+	f.Withheld, f.Own = maps.Clone(f.Withheld), maps.Clone(f.Own)
+	if f.Withheld == nil {
+		f.Withheld = map[string]int{}
+	}
+	if f.Own == nil {
+		f.Own = map[[16]byte]bool{}
+	}
+	f.Withheld[w.Destination] = w.Withheld
+	for i := range w.Rows {
+		for _, p := range []*[16]byte{w.Rows[i].Device, w.Rows[i].Person} {
+			if p != nil {
+				f.Own[*p] = true
+			}
+		}
+	}
+	return f, nil
 }
 
 // whole is m with empty lists and maps where it has none: what is required stands in package.json.
 func (m Material) whole() Material {
-	m.Source = orEmpty(m.Source)
+	m.Source, m.Links = orEmpty(m.Source), append([]Link{}, m.Links...)
 	m.Purposes, m.Requests = append([]Purpose{}, m.Purposes...), append([]PastRequest{}, m.Requests...)
 	for i := range m.Purposes {
 		p := &m.Purposes[i]
@@ -134,6 +174,9 @@ func (b *bundle) gather() error {
 	if err := writeConsents(&b.agreed, b.choices); err != nil {
 		return fmt.Errorf("writing %s: %w", ConsentsFile, err)
 	}
+	if err := writeLinks(&b.linked, b.material.Links); err != nil {
+		return fmt.Errorf("writing %s: %w", LinksFile, err)
+	}
 	return nil
 }
 
@@ -145,6 +188,7 @@ func (b *bundle) write(w io.Writer) error {
 		write func(io.Writer) error
 	}{
 		{PageFile, b.writePage}, {DataFile, b.writeData}, {SchemaFile, writeSchema}, {EventsFile, b.writeEvents}, {ConsentsFile, b.writeConsents},
+		{LinksFile, func(w io.Writer) error { return writeLinks(w, b.material.Links) }},
 	} {
 		entry, err := z.CreateHeader(&zip.FileHeader{Name: file.name, Method: zip.Deflate, Modified: b.found.At.UTC()})
 		if err == nil {

@@ -86,6 +86,21 @@ func (e *eventsCSV) event(r *record) error {
 
 func (*eventsCSV) end() error { return nil }
 
+// writeLinks writes links.csv: a line for each time during which device and person were joined.
+func writeLinks(w io.Writer, links []Link) error {
+	if _, err := io.WriteString(w, byteOrderMark); err != nil {
+		return err
+	}
+	err := csvLine(w, "since", "until", "method")
+	for _, l := range links {
+		if err != nil {
+			return err
+		}
+		err = csvLine(w, instant(l.Since), instant(l.Until), guarded(l.Method))
+	}
+	return err
+}
+
 // writeConsents writes consents.csv: a line for each purpose of each choice.
 func writeConsents(w io.Writer, consents []choice) error {
 	if _, err := io.WriteString(w, byteOrderMark); err != nil {

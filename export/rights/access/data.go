@@ -10,7 +10,7 @@ import (
 //
 //	{"$schema":"package.schema.json","format":"octroi.access","v":1, …head…,
 //	"destinations":[
-//	{"destination":"warehouse","events":[
+//	{"destination":"warehouse","withheld":0,"events":[
 //	{…},
 //	{…}
 //	]}
@@ -18,7 +18,8 @@ import (
 type packageJSON struct {
 	w            io.Writer
 	destinations int
-	events       int // of this destination
+	events       int            // of this destination
+	withheld     map[string]int // by destination
 }
 
 // member is one member of the head.
@@ -42,8 +43,9 @@ func newPackageJSON(w io.Writer, b *bundle) (*packageJSON, error) {
 		{"source", m.Source},
 		{"purposes", m.Purposes},
 		{"requests", m.Requests},
+		{"links", m.Links},
 	}
-	p := &packageJSON{w: w}
+	p := &packageJSON{w: w, withheld: b.found.Withheld}
 	for i, x := range lines {
 		before := ",\n"
 		if i == 0 {
@@ -89,6 +91,9 @@ func (p *packageJSON) begin(destination string) error {
 	before := between(p.destinations) + `{"destination":`
 	p.destinations, p.events = p.destinations+1, 0
 	if err := p.put(before, destination); err != nil {
+		return err
+	}
+	if err := p.put(`,"withheld":`, p.withheld[destination]); err != nil {
 		return err
 	}
 	return p.text(`,"events":[`)

@@ -11,7 +11,7 @@ import (
 const (
 	// maxFileBytes bounds one file of a package; more is no package of ours.
 	maxFileBytes = 4 << 30
-	// directoryBytes bounds the zip's directory: it has five entries.
+	// directoryBytes bounds the zip's directory: it has six entries.
 	directoryBytes = 4 << 10
 	endBytes       = 22 // end of the directory, without a comment
 )
@@ -28,6 +28,7 @@ func files() map[string]string {
 	return map[string]string{
 		PageFile: "text/html; charset=utf-8", DataFile: "application/json", SchemaFile: "application/schema+json",
 		EventsFile: "text/csv; charset=utf-8", ConsentsFile: "text/csv; charset=utf-8",
+		LinksFile: "text/csv; charset=utf-8",
 	}
 }
 

@@ -72,6 +72,7 @@ type shownDestination struct {
 	Name   string // legal names of the recipients, else the destination's
 	Newest []record
 	Total  int
+	Others int // rows that name somebody else, and are withheld
 	Chart  chart
 }
 
@@ -112,7 +113,7 @@ type detail struct{ Name, Text string }
 
 // Sections names the parts of the page, as words and anchors.
 func (*part) Sections() []string {
-	return []string{"who", "data", "purposes", "rights", "consents", "requests", "files"}
+	return []string{"who", "data", "purposes", "rights", "consents", "links", "requests", "files"}
 }
 
 // Others names the rights beside access.
@@ -132,6 +133,7 @@ func (b *bundle) writePage(w io.Writer) error {
 	}
 	p := page{Language: b.language, Policy: contentPolicy(), Style: template.CSS(style), Files: []download{
 		b.data.download(DataFile, "application/json"), b.events.download(EventsFile, "text/csv"), b.agreed.download(ConsentsFile, "text/csv"),
+		b.linked.download(LinksFile, "text/csv"),
 		newDownload(SchemaFile, "application/schema+json", schema),
 	}}
 	p.Parts = append(p.Parts, b.part(all[b.language], "first"))
@@ -165,7 +167,8 @@ func (b *bundle) part(w *words, place string) part {
 	p.addChoices(b.choices)
 	for _, d := range b.tally.destinations {
 		p.Destinations = append(p.Destinations, shownDestination{
-			Part: &p, Name: b.material.recipients(d.name), Newest: d.newest, Total: d.total, Chart: newChart(d.months),
+			Part: &p, Name: b.material.recipients(d.name), Newest: d.newest, Total: d.total, Others: b.found.Withheld[d.name],
+			Chart: newChart(d.months),
 		})
 	}
 	return p
@@ -229,6 +232,14 @@ func (p *part) Kind() (string, error) {
 		return "", nil
 	}
 	return "", fmt.Errorf("%w: kind", ErrMaterial)
+}
+
+// LinksIntro says what the links are of.
+func (p *part) LinksIntro() (string, error) {
+	if p.Material.Kind == "" {
+		return "", nil
+	}
+	return p.Say("links_" + p.Material.Kind)
 }
 
 // PurposeTitle is the title of a purpose, or its id.

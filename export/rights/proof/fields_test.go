@@ -268,6 +268,10 @@ func TestSignChecks(t *testing.T) {
 
 // What right and origin rule out, and what they allow.
 func TestJobsAgree(t *testing.T) {
+	many := make([]string, 62)
+	for i := range many {
+		many[i] = fmt.Sprintf("%032x", i)
+	}
 	for name, c := range map[string]struct {
 		change func(*proof.Job)
 		ok     bool
@@ -288,15 +292,25 @@ func TestJobsAgree(t *testing.T) {
 		"rules of no treatment": {func(j *proof.Job) {
 			j.Rules = export.PurposeRules{"a": {"url": "encrypt"}}
 		}, false},
-		"withdrawal":                 {func(j *proof.Job) { j.Origin = proof.ByWithdrawal }, true},
-		"retention":                  {func(j *proof.Job) { j.Origin, j.Destinations = proof.ByRetention, nil }, true},
-		"access of a purpose":        {func(j *proof.Job) { j.Right = proof.Access }, false},
-		"access by retention":        {func(j *proof.Job) { j.Right, j.Origin, j.Purposes = proof.Access, proof.ByRetention, nil }, false},
-		"withdrawal of nothing":      {func(j *proof.Job) { j.Origin, j.Purposes = proof.ByWithdrawal, nil }, false},
-		"retention of nothing":       {func(j *proof.Job) { j.Origin, j.Purposes, j.Destinations = proof.ByRetention, nil, nil }, false},
-		"retention with pseudonyms":  {func(j *proof.Job) { j.Origin = proof.ByRetention }, false},
-		"erasure with a recipient":   {func(j *proof.Job) { j.Recipient = "age1" + strings.Repeat("q", 58) }, false},
-		"a destination with nothing": {func(j *proof.Job) { j.Destinations[0].Persons = nil }, false},
+		"withdrawal":                    {func(j *proof.Job) { j.Origin = proof.ByWithdrawal }, true},
+		"retention":                     {func(j *proof.Job) { j.Origin, j.Destinations = proof.ByRetention, nil }, true},
+		"access of a purpose":           {func(j *proof.Job) { j.Right = proof.Access }, false},
+		"access by retention":           {func(j *proof.Job) { j.Right, j.Origin, j.Purposes = proof.Access, proof.ByRetention, nil }, false},
+		"withdrawal of nothing":         {func(j *proof.Job) { j.Origin, j.Purposes = proof.ByWithdrawal, nil }, false},
+		"retention of nothing":          {func(j *proof.Job) { j.Origin, j.Purposes, j.Destinations = proof.ByRetention, nil, nil }, false},
+		"retention with pseudonyms":     {func(j *proof.Job) { j.Origin = proof.ByRetention }, false},
+		"erasure with a recipient":      {func(j *proof.Job) { j.Recipient = "age1" + strings.Repeat("q", 58) }, false},
+		"access with who is signed in":  {func(j *proof.Job) { accessWith(j, []string{strings.Repeat("0a", 16)}) }, true},
+		"access with two, unsorted":     {func(j *proof.Job) { accessWith(j, []string{strings.Repeat("0b", 16), strings.Repeat("0a", 16)}) }, false},
+		"access with no pseudonym":      {func(j *proof.Job) { accessWith(j, []string{"0a"}) }, false},
+		"access with too many":          {func(j *proof.Job) { accessWith(j, many[:62]) }, false},
+		"access with as many as can be": {func(j *proof.Job) { accessWith(j, many[:61]) }, true},
+		"signed in where no device is": {func(j *proof.Job) {
+			accessWith(j, nil)
+			j.Destinations[0].With = []string{strings.Repeat("0a", 16)}
+		}, false},
+		"erasure with who is signed in": {func(j *proof.Job) { j.Destinations[1].With = []string{strings.Repeat("0a", 16)} }, false},
+		"a destination with nothing":    {func(j *proof.Job) { j.Destinations[0].Persons = nil }, false},
 	} {
 		j := job()
 		c.change(&j)
@@ -304,9 +318,19 @@ func TestJobsAgree(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if j := job(); j.Pseudonyms() != 4 || j.Places() != 3 {
+	j := job()
+	if j.Pseudonyms() != 4 || j.Places() != 3 {
 		t.Error(j.Pseudonyms(), j.Places())
 	}
+	if accessWith(&j, many[:2]); j.Pseudonyms() != 6 || j.Places() != 3 { // an officer sees them; they reach no more rows
+		t.Error(j.Pseudonyms(), j.Places())
+	}
+}
+
+// accessWith makes of j the access of a device on which somebody is signed in.
+func accessWith(j *proof.Job, with []string) {
+	j.Right, j.Purposes = proof.Access, nil
+	j.Destinations[1].With = with
 }
 
 // Same sees every field.

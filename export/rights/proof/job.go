@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,13 +46,14 @@ const MaxPseudonyms = 64
 // Pseudonyms is how many a job names in all; MaxPseudonyms bounds what one approval can reach.
 func (j *Job) Pseudonyms() (n int) {
 	for _, w := range j.Destinations {
-		n += len(w.Devices) + len(w.Persons)
+		n += len(w.Devices) + len(w.Persons) + len(w.With)
 	}
 	return n
 }
 
 // Places is how many places a job takes under the daily cap: one for each pseudonym at the destination where it names most. A subject has one at
-// each; nobody but the gateway knows which of two destinations are the same subject's.
+// each; nobody but the gateway knows which of two destinations are the same subject's. With takes none: it shows no row that is not one of the
+// devices'.
 func (j *Job) Places() (n int) {
 	for _, w := range j.Destinations {
 		n = max(n, len(w.Devices)+len(w.Persons))
@@ -106,6 +108,8 @@ func (j *Job) agree() error {
 		return malformed("purposes of an access")
 	case j.Right == Access && (j.Origin == ByWithdrawal || j.Origin == ByRetention):
 		return malformed("origin of an access")
+	case j.Right == Erasure && slices.ContainsFunc(j.Destinations, func(w Whose) bool { return len(w.With) > 0 }):
+		return malformed("with of an erasure")
 	case j.Right == Erasure && j.Recipient != "":
 		return malformed("recipient of an erasure")
 	case (j.Origin == ByWithdrawal || j.Origin == ByRetention) && len(j.Purposes) == 0:
@@ -121,8 +125,9 @@ func (j *Job) agree() error {
 func (w *Whose) check() error {
 	n := len(w.Devices) + len(w.Persons)
 	return all(
-		field{"name", name.MatchString(w.Destination)}, field{"number of pseudonyms", n > 0 && n <= MaxPseudonyms},
+		field{"name", name.MatchString(w.Destination)}, field{"number of pseudonyms", n > 0 && n+len(w.With) <= MaxPseudonyms},
 		field{"devices", set(w.Devices, pseudonym, MaxPseudonyms)}, field{"persons", set(w.Persons, pseudonym, MaxPseudonyms)},
+		field{"with", set(w.With, pseudonym, MaxPseudonyms) && (len(w.With) == 0 || len(w.Devices) > 0)},
 	)
 }
 

@@ -31,9 +31,10 @@ type finds struct {
 
 // found is what was found for one request.
 type found struct {
-	blocks  map[string][]block // by destination
-	batches map[string]bool    // that were read
-	objects int
+	blocks   map[string][]block // by destination
+	withheld map[string]int     // rows of the person's devices that name somebody else, by destination
+	batches  map[string]bool    // that were read
+	objects  int
 }
 
 // block is a run of rows, gob encoded.
@@ -53,7 +54,7 @@ func (p *pass) collecting(work *proof.Work, orders []*order) error {
 		}
 		missing := slices.ContainsFunc(o.item.Batches, func(id string) bool { return !readable[id] })
 		if !missing && p.first("collect "+o.request()) {
-			p.finds.found[o.request()] = &found{blocks: map[string][]block{}, batches: map[string]bool{}}
+			p.finds.found[o.request()] = &found{blocks: map[string][]block{}, withheld: map[string]int{}, batches: map[string]bool{}}
 		}
 	}
 	if len(p.finds.found) == 0 {
@@ -72,15 +73,22 @@ func (f *finds) close() {
 
 func (f *finds) collects(o *order) bool { return f.found[o.request()] != nil }
 
-// take keeps those rows that are of the jobs' pseudonyms.
+// take keeps those rows that the jobs show, and counts what they withhold.
 func (f *finds) take(orders []*order, destination string, rows []pseudonymize.Row) error {
 	for _, o := range orders {
 		var own []pseudonymize.Row
-		who := o.whose[destination]
+		who, others := o.whose[destination], 0
 		for i := range rows {
-			if who.has(&rows[i]) {
+			shown, withheld := who.shows(&rows[i])
+			if shown {
 				own = append(own, rows[i])
 			}
+			if withheld {
+				others++
+			}
+		}
+		if others > 0 {
+			f.withhold(o.request(), destination, others)
 		}
 		if len(own) == 0 {
 			continue
@@ -90,6 +98,12 @@ func (f *finds) take(orders []*order, destination string, rows []pseudonymize.Ro
 		}
 	}
 	return nil
+}
+
+func (f *finds) withhold(request, destination string, rows int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.found[request].withheld[destination] += rows
 }
 
 func (f *finds) append(request, destination string, rows []pseudonymize.Row) error {
@@ -189,7 +203,8 @@ func (p *pass) pack(f *os.File, o *order, of *found) (report string, length int6
 	}
 	at := p.s.o.Now().UTC()
 	counts, err := access.Write(out, m, access.Found{
-		Destinations: slices.Sorted(maps.Keys(o.whose)), Rows: p.finds.rows(of), Own: o.own(), Objects: of.objects, At: at,
+		Destinations: slices.Sorted(maps.Keys(o.whose)), Rows: p.finds.rows(of), Withheld: of.withheld, Own: o.own(),
+		Objects: of.objects, At: at,
 	}, cmp.Or(j.Language, "en"))
 	if err == nil {
 		err = out.Close()
@@ -206,12 +221,13 @@ func (p *pass) pack(f *os.File, o *order, of *found) (report string, length int6
 	return report, length, err
 }
 
-// own are all pseudonyms of the job.
+// own are all pseudonyms of the job: also of whoever is signed in, who reads the package.
 func (o *order) own() map[[16]byte]bool {
 	all := map[[16]byte]bool{}
 	for _, w := range o.whose {
 		maps.Copy(all, w.devices)
 		maps.Copy(all, w.persons)
+		maps.Copy(all, w.with)
 	}
 	return all
 }

@@ -37,10 +37,19 @@ type order struct {
 func (o *order) request() string { return o.item.Job.Request }
 
 // whose are the pseudonyms of a job at one destination.
-type whose struct{ devices, persons map[[16]byte]bool }
+type whose struct{ devices, persons, with map[[16]byte]bool }
 
-func (w whose) has(r *pseudonymize.Row) bool {
-	return r.Device != nil && w.devices[*r.Device] || r.Person != nil && w.persons[*r.Person]
+// shows says what an access does with a row: it shows it; or withholds it, which is one of the devices' and names somebody who is neither of the
+// persons nor signed in there (GDPR Art. 15(4)); or, neither, it is somebody else's.
+func (w whose) shows(r *pseudonymize.Row) (shown, withheld bool) {
+	switch {
+	case r.Person != nil && w.persons[*r.Person]:
+		return true, false
+	case r.Device == nil || !w.devices[*r.Device]:
+		return false, false
+	}
+	shown = r.Person == nil || w.with[*r.Person]
+	return shown, !shown
 }
 
 // judge says whether a job is obeyed; the error is a Reason, or of the memory. With dry nothing is remembered.
@@ -59,10 +68,11 @@ func (s *Sweep) judge(item *proof.Item, dry bool) (*order, error) {
 	for _, w := range j.Destinations {
 		devices, err1 := parsePseudonyms(w.Devices)
 		persons, err2 := parsePseudonyms(w.Persons)
-		if err := errors.Join(err1, err2); err != nil {
+		with, err3 := parsePseudonyms(w.With)
+		if err := errors.Join(err1, err2, err3); err != nil {
 			return nil, err
 		}
-		o.whose[w.Destination] = whose{devices, persons}
+		o.whose[w.Destination] = whose{devices, persons, with}
 	}
 	free, err := s.approved(o)
 	if err != nil {
