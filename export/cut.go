@@ -14,7 +14,7 @@ import (
 // concurrent use. The zero Cut takes nothing but rows without a grant.
 //
 // Several cuts of a row are made one after another: first those of whole rows, since a row that has lost a pseudonym is no longer that
-// person's; then the others, in any order.
+// person's; then the others, in any order but for those of policies.Linking, which come last: they take the person off, and with him his say in the row.
 type Cut struct {
 	Devices, Persons map[[16]byte]bool    // pseudonyms at the destination
 	Purposes         map[string]bool      // what goes of their rows; nil: the whole row
@@ -67,6 +67,10 @@ func parsePseudonym(text string) (p [16]byte, ok bool) {
 // allows), amount, and the pseudonym that no grant rests on any more. A consent's grant rests on the device where the row has one, else on the
 // person; a declared basis on the person, or on nobody where it has no reference. A purpose without rules allows no field.
 //
+// A row with policies.Linking carries whom its device was linked to: it is a row of both, and what either of them takes from it goes, though each
+// grant rests on the device. Without linking the person goes; and linking goes, it being no ground of its own, with the last other grant that
+// rests on the device.
+//
 // What is left is the row that pseudonymize.Destination would have made of the event without that purpose, but for two columns. The event id
 // stays, which is what the loader knows the row by. And so does the time: what stays may ask for a coarser one, which rules do not tell.
 func (c *Cut) Row(row *pseudonymize.Row) (keep, changed bool) {
@@ -77,13 +81,14 @@ func (c *Cut) Row(row *pseudonymize.Row) (keep, changed bool) {
 	if !device && !person && len(c.Expired) == 0 { // nearly every row
 		return true, false
 	}
+	ofDevice := device || person && row.Linked()
 	goes := func(g pseudonymize.RowGrant) bool {
 		if until, ok := c.Expired[g.Purpose]; ok && row.ReceivedAt.Before(until) {
 			return true
 		}
 		switch restsOn(row, &g) {
 		case onDevice:
-			return device && c.Purposes[g.Purpose]
+			return ofDevice && c.Purposes[g.Purpose]
 		case onPerson:
 			return person && c.Purposes[g.Purpose]
 		}
@@ -94,6 +99,7 @@ func (c *Cut) Row(row *pseudonymize.Row) (keep, changed bool) {
 	}
 	// Whom each grant rests on is a question to the row as it was: pseudonyms go after the grants.
 	row.Grants = slices.DeleteFunc(row.Grants, goes)
+	dropLinking(row)
 	if len(row.Grants) == 0 {
 		return false, true
 	}
@@ -111,7 +117,8 @@ const (
 	onPerson
 )
 
-// restsOn is consent.Ledger.Check read backwards.
+// restsOn is consent.Ledger.Check read backwards. Of a linked row linking rests on the device like all consents there, and nothing on the person: what he
+// agreed to, or stands under, does not travel over a link.
 func restsOn(row *pseudonymize.Row, g *pseudonymize.RowGrant) holder {
 	switch {
 	case g.Basis == policies.Consent && row.Device != nil:
@@ -122,7 +129,15 @@ func restsOn(row *pseudonymize.Row, g *pseudonymize.RowGrant) holder {
 	return onPerson
 }
 
-// dropPseudonyms takes off the pseudonyms that no grant rests on.
+// dropLinking takes linking off a row where no other grant rests on the device: it lets nothing in by itself.
+func dropLinking(row *pseudonymize.Row) {
+	linking := func(g pseudonymize.RowGrant) bool { return g.Purpose == policies.Linking }
+	if !slices.ContainsFunc(row.Grants, func(g pseudonymize.RowGrant) bool { return !linking(g) && restsOn(row, &g) == onDevice }) {
+		row.Grants = slices.DeleteFunc(row.Grants, linking)
+	}
+}
+
+// dropPseudonyms takes off the pseudonyms that no grant rests on, of a person also without linking.
 func dropPseudonyms(row *pseudonymize.Row) {
 	var rests [onPerson + 1]bool
 	for i := range row.Grants {
@@ -131,7 +146,7 @@ func dropPseudonyms(row *pseudonymize.Row) {
 	if !rests[onDevice] {
 		row.Device, row.DeviceSlot = nil, 0
 	}
-	if !rests[onPerson] {
+	if !rests[onPerson] && !row.Linked() {
 		row.Person, row.PersonSlot = nil, 0
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -30,24 +31,30 @@ var cutPurposes = map[string]string{
 	"quality":  "basis: consent\nvalidity: P6M\nminimum_proof: asserted\nfields: {page: keep, net: truncate_ip, agent: drop, campaign: keep, source: keep, own_quality: keep}",
 	"service":  "basis: contract\nfields: {page: url_path, net: keep, agent: keep, medium: keep, value: keep, own_service: keep}",
 	"fraud":    "basis: legitimate_interest\nassessment: LIA-1\nsubject: none\nfields: {page: url_path, agent: ua_family, own_fraud: keep}",
+	"linking":  "basis: consent\nvalidity: P6M\nminimum_proof: asserted",
 }
 
-// gate is a real ledger with a device-level subject who consented to everything, and a person under the contract.
+// gate is a real ledger with two device-level subjects who consented to everything, of which one is linked, and a person under the contract: to
+// whom it is linked.
 type gate struct {
-	policy         *policies.Policy
-	ledger         *consent.Ledger
-	device, person subject.Subject
-	destination    *pseudonymize.Destination
-	now            time.Time
+	policy                 *policies.Policy
+	ledger                 *consent.Ledger
+	device, linked, person subject.Subject
+	destination            *pseudonymize.Destination
+	now                    time.Time
 }
 
 func openGate(t testing.TB) *gate {
 	t.Helper()
 	files := fstest.MapFS{"events.yaml": {Data: []byte("event_types:\n  purchase: {channel: web, stage: purchase}\n")}}
 	for id, text := range cutPurposes {
+		types := "purchase"
+		if id == policies.Linking {
+			types = ""
+		}
 		files[id+".yaml"] = &fstest.MapFile{Data: fmt.Appendf(nil, "purpose: %s\nversion: 1\ntitle: {en: %[1]s}\n"+
-			"notice: {url: \"https://shop.example/privacy\", text: {en: \"For %[1]s.\"}}\nretention: P13M\nevent_types: [purchase]\n"+
-			"recipients: [{destination: lake, name: Shop SA, country: FR, role: controller}]\n%s\n", id, text)}
+			"notice: {url: \"https://shop.example/privacy\", text: {en: \"For %[1]s.\"}}\nretention: P13M\nevent_types: [%s]\n"+
+			"recipients: [{destination: lake, name: Shop SA, country: FR, role: controller}]\n%s\n", id, types, text)}
 	}
 	g := &gate{now: time.Now()}
 	var err error
@@ -69,16 +76,23 @@ func openGate(t testing.TB) *gate {
 	check(err)
 	g.ledger, err = consent.Open(consent.Options{State: st, Subjects: subjects, Policy: g.policy, SnapshotKey: key(3), Receipts: testSigner, Checkpoints: signer})
 	check(err)
-	r, err := g.ledger.Record(t.Context(), consent.Choice{
-		Site: testSite, Who: consent.Who{Mint: true}, Purposes: map[string]bool{"audience": true, "quality": true}, Method: "banner", Language: "en", Entity: "shop",
-	})
-	check(err)
-	g.device, err = subjects.Device(*r.Minted)
-	check(err)
+	for _, device := range []*subject.Subject{&g.device, &g.linked} {
+		r, err := g.ledger.Record(t.Context(), consent.Choice{
+			Site: testSite, Who: consent.Who{Mint: true}, Purposes: map[string]bool{"audience": true, "quality": true, "linking": true},
+			Method: "banner", Language: "en", Entity: "shop",
+		})
+		check(err)
+		*device, err = subjects.Device(*r.Minted)
+		check(err)
+	}
 	card, err := subject.Normalise("loyalty", "4711", "FR")
 	check(err)
 	g.person, err = g.ledger.Declare(t.Context(), consent.Declaration{
 		Site: testSite, Persons: []subject.Identifier{card}, Purposes: []string{"service"}, Entity: "till",
+	})
+	check(err)
+	_, err = g.ledger.Identify(t.Context(), consent.Identification{
+		Site: testSite, Device: g.linked, Persons: []subject.Identifier{card}, Method: "login_claim", Entity: "shop",
 	})
 	check(err)
 	g.destination, err = pseudonymize.NewDestination("lake", slices.Collect(maps.Keys(cutPurposes)), key(5))
@@ -86,16 +100,29 @@ func openGate(t testing.TB) *gate {
 	return g
 }
 
-// event is one of the device, the person, or both, or neither.
-func (g *gate) event(t testing.TB, device, person bool, fields ...pseudonymize.Field) pseudonymize.Event {
+// owner is whose an event is.
+type owner string
+
+// drawOwner draws one of the device, the person, both as a back-end names them, the linked device, or neither.
+func drawOwner(r *rapid.T) owner {
+	return rapid.SampledFrom([]owner{"device", "person", "device and person", "linked device", "nobody"}).Draw(r, "owner")
+}
+
+func (o owner) is(whose string) bool { return strings.Contains(string(o), whose) }
+
+// event is one of its owner.
+func (g *gate) event(t testing.TB, o owner, fields ...pseudonymize.Field) pseudonymize.Event {
 	t.Helper()
 	typ, _ := g.policy.EventType("purchase")
-	at := g.now.Add(time.Second)
+	at := g.now.Add(time.Minute)
 	q := consent.Query{Type: typ, Time: at, Received: at, Imported: true}
-	if device {
+	switch {
+	case o.is("linked"):
+		q.Device = g.linked
+	case o.is("device"):
 		q.Device = g.device
 	}
-	if person {
+	if o.is("person") {
 		q.Person = g.person
 	}
 	grants, refusal, err := g.ledger.Check(&q)
@@ -120,11 +147,12 @@ func (g *gate) project(t testing.TB, e *pseudonymize.Event) pseudonymize.Row {
 	return row
 }
 
-// cutOf takes purposes from the gate's device, person, or both.
+// cutOf takes purposes from the gate's devices, person, or all.
 func (g *gate) cutOf(device, person bool, purposes ...string) Cut {
 	c := Cut{Devices: map[[16]byte]bool{}, Persons: map[[16]byte]bool{}, Rules: g.rules()}
 	if device {
 		c.Devices[g.destination.Pseudonym(g.device)] = true
+		c.Devices[g.destination.Pseudonym(g.linked)] = true
 	}
 	if person {
 		c.Persons[g.destination.Pseudonym(g.person)] = true
@@ -161,14 +189,14 @@ func drawFields(r *rapid.T) (fields []pseudonymize.Field) {
 }
 
 func drawPurposes(r *rapid.T, label string) []string {
-	return rapid.SliceOfDistinct(rapid.SampledFrom([]string{"audience", "quality", "service", "fraud", "unknown"}), rapid.ID[string]).Draw(r, label)
+	return rapid.SliceOfDistinct(rapid.SampledFrom([]string{"audience", "quality", "service", "fraud", "linking", "unknown"}), rapid.ID[string]).Draw(r, label)
 }
 
 // The invariant of `on_withdrawal: erase`: to cut a purpose from a row that was shipped gives the row that is made of the event without it.
 func TestCutIsTheRowWithoutThePurpose(t *testing.T) {
 	g := openGate(t)
 	rapid.Check(t, func(r *rapid.T) {
-		e := g.event(t, rapid.Bool().Draw(r, "device"), rapid.Bool().Draw(r, "person"), drawFields(r)...)
+		e := g.event(t, drawOwner(r), drawFields(r)...)
 		ofDevice, ofPerson := rapid.Bool().Draw(r, "of the device"), rapid.Bool().Draw(r, "of the person")
 		purposes := append(drawPurposes(r, "purposes"), "none of these") // never empty: that would be the whole row
 		cut := g.cutOf(ofDevice, ofPerson, purposes...)
@@ -176,7 +204,8 @@ func TestCutIsTheRowWithoutThePurpose(t *testing.T) {
 		id := row.EventID
 
 		without, left := e.Without(func(slot subject.Slot, purpose string, _ uint64) bool {
-			return (ofDevice && slot == g.device.Slot() || ofPerson && slot == g.person.Slot()) && slices.Contains(purposes, purpose)
+			whose := ofDevice && (slot == g.device.Slot() || slot == g.linked.Slot()) || ofPerson && slot == g.person.Slot()
+			return whose && slices.Contains(purposes, purpose)
 		})
 		keep, changed := cut.Row(&row)
 		if keep != left {
@@ -201,7 +230,7 @@ func TestCutIsTheRowWithoutThePurpose(t *testing.T) {
 func TestCutOfRetention(t *testing.T) {
 	g := openGate(t)
 	rapid.Check(t, func(r *rapid.T) {
-		e := g.event(t, rapid.Bool().Draw(r, "device"), rapid.Bool().Draw(r, "person"), drawFields(r)...)
+		e := g.event(t, drawOwner(r), drawFields(r)...)
 		row := g.project(t, &e)
 		whole := g.project(t, &e)
 		cut := Cut{Rules: g.rules(), Expired: map[string]time.Time{}}
@@ -216,10 +245,13 @@ func TestCutOfRetention(t *testing.T) {
 		keep, changed := cut.Row(&row)
 		has := func(rg pseudonymize.RowGrant) bool { return slices.Contains(over, rg.Purpose) }
 		if !keep {
-			if slices.ContainsFunc(whole.Grants, func(rg pseudonymize.RowGrant) bool { return !has(rg) }) {
+			if slices.ContainsFunc(whole.Grants, func(rg pseudonymize.RowGrant) bool { return !has(rg) && rg.Purpose != policies.Linking }) {
 				r.Fatal("a row with a purpose that is not over is gone")
 			}
 			return
+		}
+		if (row.Person != nil && !slices.ContainsFunc(row.Grants, func(rg pseudonymize.RowGrant) bool { return rg.Purpose == "service" })) != row.Linked() {
+			r.Fatalf("linked %v, left is %+v", row.Linked(), row)
 		}
 		if slices.ContainsFunc(row.Grants, has) || changed != slices.ContainsFunc(whole.Grants, has) {
 			r.Fatalf("over are %q, left is %+v, changed %v", over, row.Grants, changed)
@@ -249,7 +281,10 @@ func cutRow(r *rapid.T) pseudonymize.Row {
 		Properties: map[string]string{},
 	}
 	for _, p := range drawPurposes(r, "grants") {
-		basis := rapid.SampledFrom([]policies.Basis{policies.Consent, policies.Contract}).Draw(r, p)
+		basis := policies.Consent
+		if p != policies.Linking {
+			basis = rapid.SampledFrom([]policies.Basis{policies.Consent, policies.Contract}).Draw(r, p)
+		}
 		row.Grants = append(row.Grants, pseudonymize.RowGrant{Purpose: p, Version: 1, Basis: basis, Ref: [16]byte{byte(rapid.IntRange(0, 1).Draw(r, "reference"))}})
 	}
 	for _, f := range drawFields(r) {
@@ -333,7 +368,40 @@ func TestCutOfAnyRows(t *testing.T) {
 	})
 }
 
-// Subjects may be cut together or one after another, and cuts of purposes, or of whole rows, in any order.
+// A cut of linking comes after the others. Where it came before, a row has what it would have, and perhaps more: nothing that the other order lacks
+// and has something else in its place, which a loader would take for a row that came back.
+func TestLinkingIsCutLast(t *testing.T) {
+	g := openGate(t)
+	rapid.Check(t, func(r *rapid.T) {
+		rows := rapid.SliceOfN(rapid.Custom(cutRow), 1, 8).Draw(r, "rows")
+		a, b := anyCut(r, g.rules()), anyCut(r, g.rules())
+		delete(a.Purposes, policies.Linking)
+		delete(a.Expired, policies.Linking)
+		if b.Purposes == nil {
+			b.Purposes = map[string]bool{}
+		}
+		b.Purposes[policies.Linking] = true
+		if a.Purposes == nil {
+			a.Purposes = map[string]bool{}
+		}
+		for i := range rows {
+			last, first := cutRows(rows[i:i+1], a, b), cutRows(rows[i:i+1], b, a)
+			if len(last) == 0 {
+				continue
+			}
+			if len(first) == 0 {
+				r.Fatalf("gone in one order, in the other %+v", last[0])
+			}
+			for _, grant := range last[0].Grants {
+				if !slices.Contains(first[0].Grants, grant) {
+					r.Fatalf("last: %+v\nfirst: %+v", last[0], first[0])
+				}
+			}
+		}
+	})
+}
+
+// Subjects may be cut together or one after another, and cuts of purposes, but for linking, or of whole rows, in any order.
 func TestCutsAdd(t *testing.T) {
 	g := openGate(t)
 	rapid.Check(t, func(r *rapid.T) {
@@ -344,6 +412,10 @@ func TestCutsAdd(t *testing.T) {
 		a, b := anyCut(r, g.rules()), anyCut(r, g.rules())
 		if a.Purposes == nil || b.Purposes == nil {
 			a.Purposes, b.Purposes, a.Expired, b.Expired = nil, nil, nil, nil
+		}
+		for _, c := range []*Cut{&a, &b} {
+			delete(c.Purposes, policies.Linking)
+			delete(c.Expired, policies.Linking)
 		}
 		if ab, ba := cutRows(rows, a, b), cutRows(rows, b, a); !reflect.DeepEqual(ab, ba) {
 			r.Fatalf("one way: %+v\nthe other: %+v", ab, ba)

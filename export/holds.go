@@ -17,8 +17,13 @@ type holds struct {
 func (h *holds) add(row *pseudonymize.Row) {
 	h.pair(row.DeviceSlot, 0)
 	h.pair(row.PersonSlot, 0)
+	linked := row.Linked()
 	for i := range row.Grants {
-		h.pair(row.Grants[i].Slot, h.purpose(row.Grants[i].Purpose))
+		purpose := h.purpose(row.Grants[i].Purpose)
+		h.pair(row.Grants[i].Slot, purpose)
+		if linked { // see pseudonymize.Event.Without
+			h.pair(row.PersonSlot, purpose)
+		}
 	}
 	if len(h.pairs) > 2*h.sorted+1<<16 {
 		h.compact()

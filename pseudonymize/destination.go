@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/bits"
+	"slices"
 	"time"
 
 	"github.com/octroi/octroi/policies"
@@ -90,6 +91,11 @@ type RowGrant struct {
 	Basis   policies.Basis
 	Ref     [16]byte     // zero where it rests on nobody's record (`subject: none`)
 	Slot    subject.Slot // for the intent; never encoded
+}
+
+// Linked says whether the row's person is the one whom its device was linked to, under policies.Linking.
+func (row *Row) Linked() bool {
+	return slices.ContainsFunc(row.Grants, func(g RowGrant) bool { return g.Purpose == policies.Linking })
 }
 
 // Project is the row that the destination sees of e; ok is false where it receives none of the event's purposes. Fields and

@@ -11,6 +11,7 @@ import (
 
 	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/export/rights/proof"
+	"github.com/octroi/octroi/policies"
 	"github.com/octroi/octroi/pseudonymize"
 )
 
@@ -22,11 +23,13 @@ type cutter struct {
 }
 
 // cutting is orders as their cuts must come one after another (see export.Cut): whole rows first, since a row that has lost a pseudonym is no longer
-// that person's; then purposes, then retention.
+// that person's; then purposes, that of links last of them, then retention.
 func cutting(orders []*order) []*order {
 	rank := func(o *order) int {
 		switch {
 		case o.schedule != nil:
+			return 3
+		case slices.Contains(o.item.Job.Purposes, policies.Linking):
 			return 2
 		case len(o.item.Job.Purposes) > 0:
 			return 1
