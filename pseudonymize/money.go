@@ -2,6 +2,7 @@ package pseudonymize
 
 import (
 	"fmt"
+	"math/big"
 	"strconv"
 	"strings"
 
@@ -51,6 +52,21 @@ func ParseMoney(amount, code string) (Money, error) {
 		minor = -minor
 	}
 	return Money{minor, code}, nil
+}
+
+// Parts parts the amount at the decimals of its currency, two for a code that is none; sign is "-" or empty.
+func (m Money) Parts() (sign, whole, fraction string) {
+	scale := 2
+	if unit, err := currency.ParseISO(m.Currency); err == nil {
+		scale, _ = currency.Standard.Rounding(unit)
+	}
+	amount := big.NewInt(m.Minor) // the least int64 has no positive
+	if amount.Sign() < 0 {
+		sign = "-"
+	}
+	digits := amount.Abs(amount).String()
+	digits = strings.Repeat("0", max(0, scale+1-len(digits))) + digits
+	return sign, digits[:len(digits)-scale], digits[len(digits)-scale:]
 }
 
 func allDigits(s string) bool {

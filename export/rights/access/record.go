@@ -2,11 +2,7 @@ package access
 
 import (
 	"encoding/hex"
-	"math/big"
-	"strings"
 	"time"
-
-	"golang.org/x/text/currency"
 
 	"github.com/octroi/octroi/pseudonymize"
 )
@@ -86,24 +82,9 @@ func pseudonym(p *[16]byte) string {
 
 // decimal is the amount with a point, such as -12.30.
 func decimal(m pseudonymize.Money) string {
-	sign, whole, fraction := amountParts(m)
+	sign, whole, fraction := m.Parts()
 	if fraction != "" {
 		fraction = "." + fraction
 	}
 	return sign + whole + fraction
-}
-
-// amountParts parts an amount at the decimals of its currency; two for a code that is none.
-func amountParts(m pseudonymize.Money) (sign, whole, fraction string) {
-	scale := 2
-	if unit, err := currency.ParseISO(m.Currency); err == nil {
-		scale, _ = currency.Standard.Rounding(unit)
-	}
-	amount := big.NewInt(m.Minor) // the least int64 has no positive
-	if amount.Sign() < 0 {
-		sign = "-"
-	}
-	digits := amount.Abs(amount).String()
-	digits = strings.Repeat("0", max(0, scale+1-len(digits))) + digits
-	return sign, digits[:len(digits)-scale], digits[len(digits)-scale:]
 }

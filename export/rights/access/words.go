@@ -118,7 +118,7 @@ func (w *words) group(digits string) string {
 
 // Money is the amount as the language writes it: 1 234,50 €, €1,234.50.
 func (w *words) Money(m pseudonymize.Money) string {
-	sign, whole, fraction := amountParts(m)
+	sign, whole, fraction := m.Parts()
 	if sign != "" {
 		sign = "\u2212"
 	}
