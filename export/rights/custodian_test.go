@@ -292,7 +292,7 @@ func (s *servant) makePackage(ctx context.Context, item *proof.Item, work *proof
 	rows := map[string][]pseudonymize.Row{}
 	for _, whose := range item.Job.Destinations {
 		found.Destinations = append(found.Destinations, whose.Destination)
-		for _, text := range slices.Concat(whose.Devices, whose.Persons) {
+		for _, text := range slices.Concat(whose.Devices, whose.Persons, whose.With) {
 			b, err := hex.DecodeString(text)
 			if err != nil {
 				return r, nil, err
@@ -315,7 +315,7 @@ func (s *servant) makePackage(ctx context.Context, item *proof.Item, work *proof
 		}
 		found.Objects++
 		for _, row := range all {
-			if row.Device != nil && found.Own[*row.Device] || row.Person != nil && found.Own[*row.Person] {
+			if own := found.Own; row.Device != nil && own[*row.Device] && (row.Person == nil || own[*row.Person]) || m.Kind == "person" && row.Person != nil && own[*row.Person] {
 				rows[entry.Destination] = append(rows[entry.Destination], row)
 			}
 		}

@@ -170,8 +170,8 @@ func (w *world) identities(name string) export.Identities {
 
 // openExits makes the shippers.
 func (w *world) openExits(ctx context.Context) error {
-	for name, purpose := range map[string]string{"warehouse": "audience", "accounting": "service"} {
-		d, err := pseudonymize.NewDestination(name, []string{purpose}, key(5))
+	for name, purposes := range map[string][]string{"warehouse": {"audience", policies.Linking}, "accounting": {"service"}} {
+		d, err := pseudonymize.NewDestination(name, purposes, key(5))
 		if err != nil {
 			return err
 		}
@@ -257,15 +257,19 @@ func openStored(t testing.TB, dir string, gateway export.Objects, custodian expo
 	return w
 }
 
-// mint makes a device that agreed to audience measurement.
-func (w *world) mint(t testing.TB) (subject.Credential, subject.Subject) {
+// mint makes a device that agreed to audience measurement, and to more.
+func (w *world) mint(t testing.TB, more ...string) (subject.Credential, subject.Subject) {
 	t.Helper()
 	served, err := w.ledger.Snapshot(testSite, "en")
 	if err != nil {
 		t.Fatal(err)
 	}
+	purposes := map[string]bool{"audience": true}
+	for _, id := range more {
+		purposes[id] = true
+	}
 	r, err := w.ledger.Record(t.Context(), consent.Choice{
-		Site: testSite, Who: consent.Who{Mint: true}, Purposes: map[string]bool{"audience": true},
+		Site: testSite, Who: consent.Who{Mint: true}, Purposes: purposes,
 		Snapshot: served.Snapshot, Method: "banner", Language: "en",
 	})
 	if err != nil {
