@@ -24,49 +24,55 @@ import (
 const (
 	demoPublic     = "127.0.0.1:8080"
 	demoPrivate    = "127.0.0.1:8081"
+	demoShop       = "127.0.0.1:8082"
 	demoInterval   = "5s" // at which batches are sealed, and destinations told of erasures
 	demoDailyCap   = 10_000
 	demoRefresh    = 2 * time.Second
+	demoHistory    = 200              // customers whose last days the first run imports
 	demoStopWithin = 90 * time.Second // flush included
 )
 
 // demoDestinations are the recipients: one needs consent, the other a contract.
 var demoDestinations = []string{"warehouse", "accounting"}
 
-// demo runs the whole product on one machine: gateway, simulated shop, and a loader for each destination, each a process of its own
-// that reads only its holder's folder.
+// demo runs the whole product on one machine: gateway, a shop, simulated visitors, custodian, and a loader for each destination, each a process of its
+// own that reads only its holder's folder. The shop's panel is the exception, and says so on its page.
 type demo struct {
-	dir      string
-	loader   string  // path of octroi-load
-	keeper   string  // path of octroi-custodian
-	visitors float64 // a second; 0: no simulated shop
-	public   string  // listen addresses
-	private  string
-	out      io.Writer
-	gateway  *child
-	shop     *child
-	keeping  *child // the custodian
-	loaders  []*child
-	shopLine atomic.Pointer[shopCount]
-	counted  map[string]int // rows of each loaded file
+	dir        string
+	loader     string  // path of octroi-load
+	keeper     string  // path of octroi-custodian
+	visitors   float64 // a second; 0: nobody but you
+	figures    bool    // print the table while it runs
+	public     string  // listen addresses
+	private    string
+	storefront string
+	out        io.Writer
+	first      bool // the installation was made just now
+	gateway    *child
+	shop       *child
+	crowd      *child // the simulated visitors
+	keeping    *child // the custodian
+	loaders    []*child
+	crowdLine  atomic.Pointer[crowdCount]
+	counted    map[string]int // rows of each loaded file
 }
 
-// shopCount is a line the simulated shop prints.
-type shopCount struct{ Sent, Visitors uint64 }
+// crowdCount is a line that the simulated visitors print.
+type crowdCount struct{ Sent, Visitors uint64 }
 
 func newDemoCommand() *cobra.Command {
 	d := &demo{counted: map[string]int{}}
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "run everything on this machine, with a simulated shop",
-		Long: `Runs the gateway, a simulated shop that sends consents, refusals, events, withdrawals and requests for access and erasure,
-octroi-load for two destinations, and octroi-custodian, as separate processes with a folder each, on loopback only. It needs no server, account or configuration, prints a
-table while it runs, and keeps its state: run it again and it goes on. Ctrl-C stops it and ships what is spooled.
+		Short: "run everything on this machine, with a shop to click through",
+		Long: `Runs the gateway, a shop to click through, a few simulated visitors beside you, octroi-load for two destinations, and
+octroi-custodian, as separate processes with a folder each, on loopback only. It needs no server, account or configuration, says what to
+open first, and keeps its state: run it again and it goes on. Ctrl-C stops it and ships what is spooled.
 
 What one machine and one user cannot show: that the holders of the secrets are different people. Here you are all of them.`,
 		Example: `  octroi demo
-  octroi demo --dir /tmp/octroi --visitors 10
-  octroi demo --visitors 0                      only the gateway and the loaders: send your own events`,
+  octroi demo --dir /tmp/octroi --visitors 10 --table
+  octroi demo --visitors 0                      nobody but you`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d.out = cmd.OutOrStdout()
@@ -80,11 +86,13 @@ What one machine and one user cannot show: that the holders of the secrets are d
 	f.StringVar(&d.dir, "dir", "octroi-data", "folder that keeps everything")
 	f.StringVar(&d.loader, "octroi-load", "", "the octroi-load program (default: beside this one)")
 	f.StringVar(&d.keeper, "octroi-custodian", "", "the octroi-custodian program (default: beside this one)")
-	f.Float64Var(&d.visitors, "visitors", 2, "simulated visitors a second; 0: none")
+	f.Float64Var(&d.visitors, "visitors", 1, "simulated visitors a second, so that reports have numbers; 0: nobody but you")
+	f.BoolVar(&d.figures, "table", false, "print what happens every two seconds, in the order of the data path")
 	// For tests: the README and everybody's scripts name the addresses above.
 	f.StringVar(&d.public, "public", demoPublic, "")
 	f.StringVar(&d.private, "private", demoPrivate, "")
-	return hide(cmd, "public", "private")
+	f.StringVar(&d.storefront, "shop", demoShop, "")
+	return hide(cmd, "public", "private", "shop")
 }
 
 // hide leaves flags out of the help.
@@ -107,7 +115,7 @@ func (d *demo) run(ctx context.Context) error {
 	if ctx.Err() != nil {
 		err = nil // Ctrl-C, in whatever phase, is no failure
 	}
-	fmt.Fprintln(d.out, "\nstopping: the shop first, then the gateway ships what is spooled, then the loaders load it …")
+	fmt.Fprintln(d.out, "\nstopping: the visitors and the shop first, then the gateway ships what is spooled, then the loaders load it …")
 	err = errors.Join(err, d.stop())
 	if err == nil {
 		d.table()
@@ -123,7 +131,7 @@ func (d *demo) prepare() error {
 			return err
 		}
 	}
-	for _, address := range []string{d.public, d.private} {
+	for _, address := range []string{d.public, d.private, d.storefront} {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
 			return fmt.Errorf("%s is in use: stop what listens there (an older demo?) and try again", address)
@@ -133,17 +141,26 @@ func (d *demo) prepare() error {
 		}
 	}
 	if _, err := os.Stat(d.path(gatewayDir, "octroi.yaml")); errors.Is(err, os.ErrNotExist) {
-		p := initPlan{
-			dir: d.dir, class: "X25519", site: "shop", key: "demo", origins: []string{"http://" + d.public, "http://localhost:8080"},
-			public: d.public, private: d.private,
-			jurisdiction: "FR", controller: "Octroi demo shop", email: "dpo@boutique.example", destinations: demoDestinations, objects: "../objects",
-			interval: demoInterval, notices: demoInterval, segmentAge: demoInterval, dailyCap: demoDailyCap,
-		}
+		p := d.plan()
 		if err := p.create(); err != nil {
 			return err
 		}
+		d.first = true
+	} else if _, err := os.Stat(d.path(siteDir, loginKeyFile)); err != nil {
+		return fmt.Errorf("%s was made by an earlier version: move it away, or name another --dir", d.dir)
 	}
 	return d.mint()
+}
+
+// plan is the demo's installation.
+func (d *demo) plan() initPlan {
+	return initPlan{
+		dir: d.dir, class: "X25519", site: "shop", key: "demo", login: true,
+		origins: []string{"http://" + d.storefront, "http://localhost:8082", "http://" + d.public, "http://localhost:8080"},
+		public:  d.public, private: d.private,
+		jurisdiction: "FR", controller: "Octroi demo shop", email: "dpo@boutique.example", destinations: demoDestinations, objects: "../objects",
+		interval: demoInterval, notices: demoInterval, segmentAge: demoInterval, dailyCap: demoDailyCap,
+	}
 }
 
 // findProgram looks for a program that was not named beside this one.
@@ -161,7 +178,8 @@ func findProgram(name string, path *string) error {
 	return nil
 }
 
-// mint writes the tokens of the demo, each to its holder: the tills, who reads figures, the officer, the custodian, the loaders.
+// mint writes the tokens of the demo, each to its holder: the shop's back-end, its older records, who reads figures, the officer, the custodian, the
+// loaders.
 func (d *demo) mint() error {
 	k, err := ReadKeys(d.path(gatewayDir, "keys"))
 	if err != nil {
@@ -172,9 +190,12 @@ func (d *demo) mint() error {
 		claims collector.TokenClaims
 	}
 	tokens := []grant{
-		{d.path(gatewayDir, "till.token"), collector.TokenClaims{Subject: "demo-till", Scopes: []string{"events:write"}, Sites: []string{"shop"}, Declare: []string{"service"}}},
+		{d.path(siteDir, "till.token"), collector.TokenClaims{Subject: "demo-till", Scopes: []string{"events:write"}, Sites: []string{"shop"}, Declare: []string{"service"}}},
+		{d.path(siteDir, "crm.token"), collector.TokenClaims{
+			Subject: "demo-crm", Scopes: []string{"events:write", "consent:write", "consent:import"}, Sites: []string{"shop"}, Declare: []string{"service"},
+		}},
 		{d.path(gatewayDir, "admin.token"), collector.TokenClaims{Subject: "demo", Scopes: []string{"admin", "rights:read", "backup", "stream:warehouse", "stream:accounting"}}},
-		{d.path(dpoDir, "officer.token"), collector.TokenClaims{Subject: "demo-officer", Scopes: []string{"rights:manage", "rights:read"}}},
+		{d.path(dpoDir, "officer.token"), collector.TokenClaims{Subject: "demo-officer", Scopes: []string{"rights:manage", "rights:read", "journeys:read"}}},
 		{d.path(custodianDir, "custody.token"), collector.TokenClaims{Subject: "demo-custodian", Scopes: []string{"custody"}}},
 	}
 	for _, name := range demoDestinations {
@@ -220,15 +241,30 @@ func (d *demo) start(ctx context.Context) (err error) {
 		}
 		d.loaders = append(d.loaders, l)
 	}
-	if d.visitors == 0 {
-		return nil
+	return d.startShop(self)
+}
+
+// startShop starts the shop, and whoever is in it beside you.
+func (d *demo) startShop(self string) (err error) {
+	d.shop, err = startChild(d.path("shop.log"), nil, self, "shop", "--listen", d.storefront, "--gateway", "http://"+d.public, "--private", "http://"+d.private,
+		"--login-key", d.path(siteDir, loginKeyFile), "--token-file", d.path(siteDir, "till.token"),
+		"--show-token-file", d.path(gatewayDir, "admin.token"), "--loaded", d.path("loaded"))
+	if err != nil || d.visitors == 0 {
+		return err
 	}
-	d.shop, err = startChild(d.path("shop.log"), func(line []byte) {
-		n := new(shopCount)
+	args := []string{
+		"traffic", "--url", "http://" + d.public, "--key", "demo", "--visitors", fmt.Sprint(d.visitors),
+		"--token-file", d.path(siteDir, "crm.token"), "--login-key", d.path(siteDir, loginKeyFile),
+	}
+	if d.first {
+		args = append(args, "--history", fmt.Sprint(demoHistory))
+	}
+	d.crowd, err = startChild(d.path("traffic.log"), func(line []byte) {
+		n := new(crowdCount)
 		if json.Unmarshal(line, n) == nil {
-			d.shopLine.Store(n)
+			d.crowdLine.Store(n)
 		}
-	}, self, "shop", "--url", "http://"+d.public, "--key", "demo", "--visitors", fmt.Sprint(d.visitors), "--token-file", d.path(gatewayDir, "till.token"))
+	}, self, args...)
 	return err
 }
 
@@ -262,7 +298,7 @@ func (d *demo) awaitReady(ctx context.Context) error {
 	return fmt.Errorf("the gateway is not ready after 30 s; see %s", d.path(gatewayDir, "gateway.log"))
 }
 
-// watch prints the table until ctx ends or a process does: none of them ends by itself.
+// watch prints the table, if it is asked for, until ctx ends or a process does: none of them ends by itself.
 func (d *demo) watch(ctx context.Context) error {
 	tick := time.NewTicker(demoRefresh)
 	defer tick.Stop()
@@ -273,20 +309,22 @@ func (d *demo) watch(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-check.C:
-			for _, c := range append([]*child{d.gateway, d.shop, d.keeping}, d.loaders...) {
+			for _, c := range append([]*child{d.gateway, d.shop, d.crowd, d.keeping}, d.loaders...) {
 				if c.hasEnded() {
 					return fmt.Errorf("%s has ended: its last words are in %s", c.name, c.log.Name())
 				}
 			}
 		case <-tick.C:
-			d.table()
+			if d.figures {
+				d.table()
+			}
 		}
 	}
 }
 
-// stop ends the processes in the order of the data: the shop, the custodian, the gateway with its flush, then a last load of what it shipped.
+// stop ends the processes in the order of the data: visitors, shop, custodian, the gateway with its flush, then a last load of what it shipped.
 func (d *demo) stop() error {
-	errs := []error{d.shop.stop(demoStopWithin), d.keeping.stop(demoStopWithin), d.gateway.stop(demoStopWithin)}
+	errs := []error{d.crowd.stop(demoStopWithin), d.shop.stop(demoStopWithin), d.keeping.stop(demoStopWithin), d.gateway.stop(demoStopWithin)}
 	for _, l := range d.loaders {
 		errs = append(errs, l.stop(demoStopWithin))
 	}

@@ -36,7 +36,7 @@ func newRoot() *cobra.Command {
 it, nothing that enters can be tied back to a person without a key that can be destroyed,
 and nothing leaves except encrypted to a named recipient.
 
-Begin with "octroi demo": it runs everything on this machine, with a simulated shop.`,
+Begin with "octroi demo": it runs everything on this machine, with a shop to click through.`,
 		Example: `  octroi demo                                   everything at once, on loopback
   octroi init --dir /srv/octroi --site shop     a real installation
   octroi check --config gateway/octroi.yaml     is the configuration right, and what does it do
@@ -52,7 +52,7 @@ Begin with "octroi demo": it runs everything on this machine, with a simulated s
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
 	root.AddCommand(newInitCommand(), newServeCommand(), newCheckCommand(), newTokenCommand(), newVerifyCommand(), newEvidenceCommand(),
-		newBackupCommand(), newRestoreCommand(), newDemoCommand(), newShopCommand())
+		newBackupCommand(), newRestoreCommand(), newDemoCommand(), newShopCommand(), newTrafficCommand())
 	hint(root)
 	return root
 }

@@ -1,205 +1,125 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
+	"log/slog"
+	"net"
 	"net/http"
-	"net/http/cookiejar"
 	"os"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
+	"github.com/octroi/octroi/cmd/octroi/shop"
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 )
 
-// The simulated shop is a client like any other: it speaks to the public listener over HTTP, keeps cookies like a browser, and holds a
-// back-end token for its tills. It is what `octroi demo` shows.
-type shop struct {
-	url, key string
-	token    string // of the tills; empty: web visitors only
-	pace     time.Duration
-	sent     atomic.Uint64
-	visitors atomic.Uint64
+// storefront is the demo's shop as a process of its own: what a site holds, and what its showman holds beside it.
+type storefront struct {
+	listen, gateway, private string
+	site, key, node          string
+	loginKey, tokenFile      string // the site's
+	showToken, loaded        string // the showman's; empty: no panel
 }
 
 func newShopCommand() *cobra.Command {
-	s := new(shop)
-	var tokenFile string
-	var rate float64
+	f := new(storefront)
 	cmd := &cobra.Command{
 		Use:   "shop",
-		Short: "simulate a shop: visitors who accept, refuse, change their mind, and tills",
-		Long: `Sends what a small shop would send: visitors who see the notice and accept, refuse or leave
-it; page views, searches, baskets and purchases; withdrawals; requests for access and erasure; tills with
-loyalty cards; and now and then something wrong, so that refusals can be seen. It prints one line of JSON a second.`,
-		Example: "  octroi shop --url http://127.0.0.1:8080 --key demo --visitors 2",
+		Short: "serve the demo's shop, with the panel that shows what the gateway made of each click",
+		Long: `Serves a small shop that installs Octroi as any site does: the tag and the banner from the gateway, a back-end that tells of orders,
+logins by a claim that the site signs. With --show-token-file and --loaded it shows beside each page what became of
+its events, which no site can: they are the gateway's and the data teams'.`,
+		Example: "  octroi shop --gateway http://127.0.0.1:8080 --login-key octroi-data/site/login.key --token-file octroi-data/site/till.token",
 		Hidden:  true,
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if rate <= 0 || rate > 1000 {
-				return usageError{fmt.Errorf("--visitors must be above 0 and at most 1000")}
-			}
-			s.pace = time.Duration(float64(time.Second) / rate)
-			if tokenFile != "" {
-				b, err := os.ReadFile(tokenFile)
-				if err != nil {
-					return fmt.Errorf("reading token: %w", err)
-				}
-				s.token = strings.TrimSpace(string(b))
-			}
-			return s.run(cmd.Context(), cmd.OutOrStdout())
-		},
+		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context()) },
 	}
-	f := cmd.Flags()
-	f.StringVar(&s.url, "url", "http://127.0.0.1:8080", "the gateway's public listener")
-	f.StringVar(&s.key, "key", "demo", "site key")
-	f.StringVar(&tokenFile, "token-file", "", "file with a back-end token (events:write, declaring service)")
-	f.Float64Var(&rate, "visitors", 2, "new visitors a second")
+	x := cmd.Flags()
+	x.StringVar(&f.listen, "listen", demoShop, "address to serve on, loopback only")
+	x.StringVar(&f.gateway, "gateway", "http://"+demoPublic, "the gateway's public listener")
+	x.StringVar(&f.private, "private", "http://"+demoPrivate, "the gateway's private listener")
+	x.StringVar(&f.site, "site", "shop", "name of the site")
+	x.StringVar(&f.key, "key", "demo", "site key")
+	x.StringVar(&f.node, "node", "n1", "name of the gateway, for which logins are signed")
+	x.StringVar(&f.loginKey, "login-key", "", "file with the site's login key (PEM)")
+	x.StringVar(&f.tokenFile, "token-file", "", "file with the token of the shop's back-end (events:write, declaring service)")
+	x.StringVar(&f.showToken, "show-token-file", "", "file with a token of scope admin, for the panel")
+	x.StringVar(&f.loaded, "loaded", "", "folder of the loaded rows, for the panel")
 	return cmd
 }
 
-func (s *shop) run(ctx context.Context, out io.Writer) error {
-	var crowd sync.WaitGroup
-	defer crowd.Wait()
-	arrivals, report := time.NewTicker(s.pace), time.NewTicker(time.Second)
-	defer arrivals.Stop()
-	defer report.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-report.C:
-			fmt.Fprintf(out, "{\"sent\":%d,\"visitors\":%d}\n", s.sent.Load(), s.visitors.Load())
-		case <-arrivals.C:
-			s.visitors.Add(1)
-			crowd.Go(func() { s.visit(ctx) })
-			if s.token != "" && rand.IntN(2) == 0 {
-				crowd.Go(func() { s.till(ctx) })
-			}
+// run serves until ctx ends.
+func (f *storefront) run(ctx context.Context) error {
+	if !isLoopback(f.listen) {
+		return usageError{errors.New("--listen must be a loopback address: the panel shows what no visitor may see")}
+	}
+	log := newLogger(os.Stderr, slog.LevelInfo)
+	till, err := f.till(log)
+	if err != nil {
+		return err
+	}
+	handler, err := f.open(till, log)
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", f.listen)
+	if err != nil {
+		return fmt.Errorf("listening: %w", err)
+	}
+	server := &http.Server{Handler: handler, ReadTimeout: 10 * time.Second, WriteTimeout: 15 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	log.Info("listening", "listener", "shop", "address", l.Addr().String())
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return till.Run(ctx) })
+	group.Go(func() error {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			return err
 		}
-	}
-}
-
-// visit is one visitor's story.
-func (s *shop) visit(ctx context.Context) {
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		return
-	}
-	browser := &http.Client{Jar: jar, Timeout: 10 * time.Second}
-	switch p := rand.Float64(); {
-	case p < 0.6:
-		s.choose(ctx, browser, true)
-	case p < 0.85:
-		s.choose(ctx, browser, false)
-	}
-	s.browse(ctx, browser)
-	if rand.Float64() < 0.15 {
-		s.post(ctx, browser, "/v1/consents/withdraw", map[string]any{"k": s.key})
-		s.browse(ctx, browser) // refused from now on
-	}
-	switch p := rand.Float64(); {
-	case p < 0.04:
-		s.post(ctx, browser, "/v1/me/requests?k="+s.key, map[string]any{"right": "access"})
-	case p < 0.08:
-		s.post(ctx, browser, "/v1/me/requests?k="+s.key, map[string]any{"right": "erasure"})
-		s.browse(ctx, browser) // refused: the cookie is gone, and so is who it was
-	}
-}
-
-// choose reads the notice and answers it.
-func (s *shop) choose(ctx context.Context, browser *http.Client, accept bool) {
-	language := []string{"fr", "en"}[rand.IntN(2)]
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/v1/notice?k="+s.key+"&language="+language, nil)
-	if err != nil {
-		return
-	}
-	resp, err := browser.Do(req)
-	if err != nil {
-		return
-	}
-	defer resp.Body.Close()
-	var notice struct {
-		Snapshot string `json:"snapshot"`
-	}
-	if json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&notice) != nil {
-		return
-	}
-	s.post(ctx, browser, "/v1/consents", map[string]any{
-		"k": s.key, "snapshot": notice.Snapshot, "purposes": map[string]bool{"audience": accept}, "method": "banner", "language": language,
+		return nil
 	})
-}
-
-func (s *shop) browse(ctx context.Context, browser *http.Client) {
-	campaign := []string{"", "spring", "newsletter"}[rand.IntN(3)]
-	product := fmt.Sprintf("https://shop.example/p/%d?gclid=%s", rand.IntN(40), uuid.NewString())
-	steps := []event{
-		{"type": "page_view", "fields": map[string]any{"url": "https://shop.example/", "campaign": campaign}},
-		{"type": "product_view", "fields": map[string]any{"url": product}},
-		{"type": "cart_add", "fields": map[string]any{"url": product}},
-		{"type": "checkout_start", "fields": map[string]any{"url": "https://shop.example/checkout"}},
-		{"type": "purchase", "fields": map[string]any{"value": amount()}},
-	}
-	for _, e := range steps[:1+rand.IntN(len(steps))] {
-		s.send(ctx, browser, e)
-		if rand.IntN(50) == 0 {
-			s.send(ctx, browser, event{"type": "mind_reading"})
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(time.Duration(200+rand.IntN(800)) * time.Millisecond):
-		}
-	}
-}
-
-// till is a purchase in the shop, for one of a thousand loyalty cards.
-func (s *shop) till(ctx context.Context) {
-	s.send(ctx, http.DefaultClient, event{
-		"type": "store_purchase", "channel": "store", "subject": map[string]string{"loyalty": fmt.Sprintf("card-%04d", rand.IntN(1000))},
-		"fields": map[string]any{"value": amount()},
+	group.Go(func() error {
+		<-ctx.Done()
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		return server.Shutdown(stop)
 	})
+	return group.Wait()
 }
 
-// event is one event of the native wire format.
-type event map[string]any
-
-func amount() map[string]string {
-	return map[string]string{"amount": fmt.Sprintf("%d.%02d", 5+rand.IntN(120), rand.IntN(100)), "currency": "EUR"}
+func (f *storefront) till(log *slog.Logger) (*shop.Till, error) {
+	token, err := readToken(f.tokenFile)
+	if err != nil {
+		return nil, err
+	}
+	return (&shop.Till{URL: f.gateway, Site: f.site, Token: token, Log: log}).Open(), nil
 }
 
-func (s *shop) send(ctx context.Context, client *http.Client, e event) {
-	e["id"], e["time"] = uuid.NewString(), time.Now().UTC().Format(time.RFC3339Nano)
-	s.sent.Add(1)
-	s.post(ctx, client, "/v1/events?k="+s.key, e)
+func (f *storefront) open(till *shop.Till, log *slog.Logger) (*shop.Shop, error) {
+	key, err := readLoginKey(f.loginKey)
+	if err != nil {
+		return nil, fmt.Errorf("reading login key: %w", err)
+	}
+	o := shop.Options{
+		Origin: "http://" + f.listen, Gateway: f.gateway, Console: f.private + "/console", Key: f.key, Site: f.site, Node: f.node,
+		Login: key, Orders: till, Log: log,
+	}
+	if f.showToken != "" {
+		token, err := readToken(f.showToken)
+		if err != nil {
+			return nil, err
+		}
+		o.Stage = &shop.Backstage{Private: f.private, Token: token, Cookies: []string{"octroi-dev", "__Host-octroi"}, Loaded: f.loaded}
+	}
+	return shop.New(o)
 }
 
-func (s *shop) post(ctx context.Context, client *http.Client, path string, body any) {
-	b, err := json.Marshal(body)
+// readToken reads an access token from a file.
+func readToken(path string) (string, error) {
+	b, err := os.ReadFile(path)
 	if err != nil {
-		return
+		return "", fmt.Errorf("reading token: %w", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+path, bytes.NewReader(b))
-	if err != nil {
-		return
-	}
-	req.Header.Set("Content-Type", "application/json")
-	if client.Jar == nil {
-		req.Header.Set("Authorization", "Bearer "+s.token)
-	} else {
-		req.Header.Set("Origin", s.url)
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return
-	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20))
-	_ = resp.Body.Close()
+	return strings.TrimSpace(string(b)), nil
 }

@@ -46,8 +46,8 @@ func (d *demo) status() (Status, error) {
 func (d *demo) table() {
 	t := tabwriter.NewWriter(d.out, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(t, "\n%s\t\n", time.Now().Format("15:04:05"))
-	if n := d.shopLine.Load(); n != nil {
-		fmt.Fprintf(t, "sent by the shop\t%d events, %d visitors\n", n.Sent, n.Visitors)
+	if n := d.crowdLine.Load(); n != nil {
+		fmt.Fprintf(t, "sent by simulation\t%d events, %d visitors\n", n.Sent, n.Visitors)
 	}
 	if s, err := d.status(); err == nil {
 		fmt.Fprintf(t, "choices\t%s\n", tally(s.Consents))
@@ -143,48 +143,30 @@ func count(dir string) (files int, bytes int64) {
 	return files, bytes
 }
 
-// explain says what runs and what to try next.
+// explain says what to open first.
 func (d *demo) explain() {
 	fmt.Fprintf(d.out, `
 Octroi demo: everything runs on this machine, on loopback only. Nobody else can reach it.
 
-  public listener    http://%[1]s      sites send consents and events here (site key: demo)
-  private listener   http://%[2]s      DPO and data team
-  kept in            %[3]s               one folder a holder of secrets; %[3]s/objects is the object store
+Open, in this order:
+
+  1. http://%[4]s            the shop: click, refuse, agree, buy, log in; beside each page stands what the gateway made of it
+  2. http://%[1]s/privacy    what the gateway keeps of this browser, and the rights: withdraw, ask for a copy, be erased
+  3. http://%[2]s/console    the other side, DPO and analyst: requests, consent rates, journeys
+                                     sign in with what stands in %[3]s/dpo/officer.token
+
   loaded rows        %[3]s/loaded/warehouse, %[3]s/loaded/accounting   (NDJSON)
+  object store       %[3]s/objects   (encrypted: the gateway cannot open it either)
+  the rest of        %[3]s   is one folder for each holder of secrets
 
-Try, in another terminal:
+%[5]sThe same by hand, with curl: README.md, "By hand". Ctrl-C stops everything.
+`, d.public, d.private, d.dir, d.storefront, d.company())
+}
 
-  # 1. an event without consent is refused
-  curl -s 'http://%[1]s/v1/events?k=demo' --json '{"id":"1","type":"page_view","fields":{"url":"https://shop.example/?q=x"}}'
-
-  # 2. read the notice, consent to it, keep the cookie
-  SNAPSHOT=$(curl -s 'http://%[1]s/v1/notice?k=demo&language=en' | sed 's/.*"snapshot":"\([^"]*\)".*/\1/')
-  curl -s -c jar 'http://%[1]s/v1/consents' --json "{\"k\":\"demo\",\"snapshot\":\"$SNAPSHOT\",\"purposes\":{\"audience\":true}}"
-
-  # 3. now the event is accepted, and its row is loaded within 10 seconds, without the query of its URL
-  curl -s -b jar 'http://%[1]s/v1/events?k=demo' --json '{"id":"2","type":"page_view","fields":{"url":"https://shop.example/me?q=x"}}'
-  grep -h shop.example/me -r %[3]s/loaded/warehouse
-
-  # 4. ask for everything that is kept under this cookie; some seconds later open it, once: access.html in a browser
-  ID=$(curl -s -b jar 'http://%[1]s/v1/me/requests?k=demo' --json '{"right":"access"}' | sed 's/.*"id":"\([^"]*\)".*/\1/')
-  sleep 20; curl -s -b jar "http://%[1]s/v1/me/requests/$ID/package?k=demo" -o access.html
-
-  # 5. be erased: the cookie is dead at once, the row leaves the objects and the loaded files, and a certificate says so
-  curl -s -b jar 'http://%[1]s/v1/me/requests?k=demo' --json '{"right":"erasure"}' -o erasure.json; sleep 30
-  ID=$(sed 's/.*"id":"\([^"]*\)".*/\1/' erasure.json); SECRET=$(sed 's/.*"secret":"\([^"]*\)".*/\1/' erasure.json)
-  curl -s -H "Authorization: Bearer $SECRET" "http://%[1]s/v1/me/requests/$ID/certificate?k=demo" -o certificate.jwt
-  %[4]s verify certificate certificate.jwt --key %[3]s/dpo/log.key.pub --custodian-key %[3]s/dpo/custodian.key.pub
-  grep -h shop.example/me -r %[3]s/loaded/warehouse || echo gone
-
-  # 6. or only withdraw (with a new cookie): the next event is refused, and what was kept for that purpose is erased
-  curl -s -b jar 'http://%[1]s/v1/consents/withdraw' --json '{"k":"demo"}'
-
-  # 7. what was shipped opens only with a recipient's key, and the evidence verifies offline
-  %[4]s evidence --url http://%[2]s --token-file %[3]s/gateway/admin.token --out /tmp/octroi-log
-  %[4]s verify log /tmp/octroi-log --key %[3]s/dpo/log.key.pub
-  %[4]s verify stream %[3]s/objects --destination warehouse --key %[3]s/dpo/signing.key.pub
-
-Ctrl-C stops it.
-`, d.public, d.private, d.dir, os.Args[0])
+// company says who else is in the shop.
+func (d *demo) company() string {
+	if d.visitors == 0 {
+		return "Nobody else is in the shop: --visitors 1 gives the reports some numbers.\n"
+	}
+	return fmt.Sprintf("Simulated visitors come beside you (%v a second), so that the reports have numbers; --visitors 0: nobody but you; --table: figures.\n", d.visitors)
 }
