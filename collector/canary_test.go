@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/octroi/octroi/collector"
+	"github.com/octroi/octroi/pseudonymize"
 	"github.com/prometheus/common/expfmt"
 )
 
@@ -37,7 +38,7 @@ func TestCanaries(t *testing.T) {
 	write := e.token(collector.TokenClaims{Scopes: []string{collector.ScopeEvents, collector.ScopeConsent}, Declare: []string{"service"}, Sites: []string{"shop"}})
 
 	field := func() string {
-		return `{"url":"https://u:` + plant() + `@shop.example/p/1?q=` + plant() + `#` + plant() + `","` + plant() + `":"` + plant() + `","search_terms":"` + plant() + `"}`
+		return `{"url":"https://u:` + plant() + `@shop.example/p/1?q=` + plant() + `#` + plant() + `","` + plant() + `":"` + plant() + `","search_terms":"` + plant() + `","order":"` + plant() + `","coupon":"` + plant() + `","score":"` + plant() + `"}`
 	}
 	post("/v1/events?k=demo", `{"id":"1","type":"page_view","fields":`+field()+`}`, "Cookie", cookie)                                         // accepted
 	post("/v1/events?k=demo", `{"id":"2","type":"page_view","fields":`+field()+`}`)                                                           // no consent
@@ -68,6 +69,10 @@ func TestCanaries(t *testing.T) {
 	e.get("/v1/notice?k=demo&language=" + plant())
 	e.get("/v1/notices/" + plant())
 	e.get("/v1/consents/current?k=demo", "Cookie", "octroi-refused="+plant())
+	rows := e.rows("audience")
+	if len(rows) != 1 || !pseudonymize.Pseudonymised(rows[0].Properties["order"]) || !pseudonymize.Pseudonymised(rows[0].Properties["coupon"]) || rows[0].Properties["score"] != "" {
+		t.Errorf("audience's rows are %+v", rows)
+	}
 	if err := e.state.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +82,7 @@ func TestCanaries(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	places := map[string]string{"the logs": e.logs.String(), "the metrics": e.metricsText(), "an answer": answers.String()}
+	places := map[string]string{"audience's rows": fmt.Sprintf("%+v", rows), "the logs": e.logs.String(), "the metrics": e.metricsText(), "an answer": answers.String()}
 	files := 0
 	err := filepath.WalkDir(e.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {

@@ -105,7 +105,9 @@ func testPolicy(t testing.TB) *policies.Policy {
 	replace := func(from string, pairs ...string) *fstest.MapFile {
 		return &fstest.MapFile{Data: []byte(strings.NewReplacer(pairs...).Replace(string(files[from].Data)))}
 	}
-	types := func(name string) string { return regexp.MustCompile(`(?s)event_types:.*?\]`).FindString(string(files[name].Data)) }
+	types := func(name string) string {
+		return regexp.MustCompile(`(?s)event_types:.*?\]`).FindString(string(files[name].Data))
+	}
 	files["marketing.yaml"] = replace("audience.yaml", "purpose: audience", "purpose: marketing", "minimum_proof: registered_banner", "minimum_proof: snapshot",
 		types("audience.yaml"), "event_types: [product_view]")
 	files["counting.yaml"] = replace("service.yaml", "purpose: service", "purpose: counting\nsubject: none", types("service.yaml"),

@@ -72,7 +72,8 @@ func parsePseudonym(text string) (p [16]byte, ok bool) {
 // rests on the device.
 //
 // What is left is the row that pseudonymize.Destination would have made of the event without that purpose, but for two columns. The event id
-// stays, which is what the loader knows the row by. And so does the time: what stays may ask for a coarser one, which rules do not tell.
+// stays, which is what the loader knows the row by. And so does the time: what stays may ask for a coarser one, which rules do not tell. A field that
+// the lost purpose kept as it was and the others pseudonymise is not left at all: that would need a key.
 func (c *Cut) Row(row *pseudonymize.Row) (keep, changed bool) {
 	device, person := row.Device != nil && c.Devices[*row.Device], row.Person != nil && c.Persons[*row.Person]
 	if len(row.Grants) == 0 || (device || person) && c.Purposes == nil {

@@ -27,9 +27,9 @@ import (
 // cutPurposes are purposes of one destination: two that rest on the device where there is one, one on the person, one on nobody. Each field
 // has keep, one treatment beside it, and drop among them.
 var cutPurposes = map[string]string{
-	"audience": "basis: consent\nvalidity: P6M\nminimum_proof: asserted\nfields: {page: url_path, net: truncate_ip, agent: ua_family, campaign: keep, value: keep, own_audience: keep}",
-	"quality":  "basis: consent\nvalidity: P6M\nminimum_proof: asserted\nfields: {page: keep, net: truncate_ip, agent: drop, campaign: keep, source: keep, own_quality: keep}",
-	"service":  "basis: contract\nfields: {page: url_path, net: keep, agent: keep, medium: keep, value: keep, own_service: keep}",
+	"audience": "basis: consent\nvalidity: P6M\nminimum_proof: asserted\nfields: {page: url_path, net: truncate_ip, agent: ua_family, campaign: keep, value: keep, own_audience: keep, score: round, order: pseudonymise, receipt: pseudonymise}",
+	"quality":  "basis: consent\nvalidity: P6M\nminimum_proof: asserted\nfields: {page: keep, net: truncate_ip, agent: drop, campaign: keep, source: keep, own_quality: keep, score: keep, order: pseudonymise}",
+	"service":  "basis: contract\nfields: {page: url_path, net: keep, agent: keep, medium: keep, value: keep, own_service: keep, receipt: keep}",
 	"fraud":    "basis: legitimate_interest\nassessment: LIA-1\nsubject: none\nfields: {page: url_path, agent: ua_family, own_fraud: keep}",
 	"linking":  "basis: consent\nvalidity: P6M\nminimum_proof: asserted",
 }
@@ -178,9 +178,9 @@ func (g *gate) rules() PurposeRules {
 func drawFields(r *rapid.T) (fields []pseudonymize.Field) {
 	texts := rapid.OneOf(
 		rapid.SampledFrom([]string{
-			"https://shop.example/p?q=1", "/p?q=secret", "203.0.113.77", "2001:db8::1", "Mozilla/5.0 SamsungBrowser/28.0 Chrome/130.0 Safari/537.36", "Edg/1",
+			"https://shop.example/p?q=1", "/p?q=secret", "203.0.113.77", "2001:db8::1", "Mozilla/5.0 SamsungBrowser/28.0 Chrome/130.0 Safari/537.36", "Edg/1", "4.65", "-1234", "A-1001", "p1:00112233445566778899aabbccddeeff",
 		}), rapid.StringN(0, 20, 60))
-	for _, name := range []string{"page", "net", "agent", "campaign", "source", "medium", "own_audience", "own_quality", "own_service", "own_fraud", "unnamed"} {
+	for _, name := range []string{"page", "net", "agent", "campaign", "source", "medium", "own_audience", "own_quality", "own_service", "own_fraud", "unnamed", "score", "order"} {
 		if rapid.Bool().Draw(r, name) {
 			fields = append(fields, pseudonymize.Field{Name: name, Text: texts.Draw(r, name+" text")})
 		}
@@ -224,6 +224,26 @@ func TestCutIsTheRowWithoutThePurpose(t *testing.T) {
 			r.Fatalf("changed is %v", changed)
 		}
 	})
+}
+
+// What one purpose kept as it was cannot be pseudonymised for another when the first one goes: nobody who cuts has a key. It goes too.
+func TestCutOfWhatWouldNeedAKey(t *testing.T) {
+	g := openGate(t)
+	receipt := pseudonymize.Field{Name: "receipt", Text: "R-1"}
+	e := g.event(t, "device and person", receipt)
+	row, cut := g.project(t, &e), g.cutOf(false, true, "service")
+	if row.Properties["receipt"] != "R-1" {
+		t.Fatalf("the row reads %v", row.Properties)
+	}
+	if keep, _ := cut.Row(&row); !keep || row.Properties["receipt"] != "" || len(row.Grants) != 3 {
+		t.Errorf("kept %v: %+v", keep, row)
+	}
+	e = g.event(t, "device", receipt)
+	row, cut = g.project(t, &e), g.cutOf(true, false, "quality")
+	before := row.Properties["receipt"]
+	if keep, changed := cut.Row(&row); !keep || !changed || !pseudonymize.Pseudonymised(before) || row.Properties["receipt"] != before {
+		t.Errorf("%q became %q", before, row.Properties["receipt"])
+	}
 }
 
 // Retention takes a purpose from whoever's row, and only from rows received before its time.

@@ -56,12 +56,13 @@ func (a *Applier) Apply(g *consent.Grants, t *Touchpoint) (Event, error) {
 	}
 	e.grants = a.grants[from:len(a.grants):len(a.grants)]
 	e.time = t.Time.UTC().Truncate(finest)
-	e.values = a.treat(t.Fields, list)
+	e.values = a.treat(&e, t.Fields, list)
 	return e, nil
 }
 
-// treat applies to each field every treatment that a purpose names for it.
-func (a *Applier) treat(fields []Field, list []consent.Grant) []value {
+// treat applies to each field every treatment that a purpose names for it. What is pseudonymised is made once for each subject that a purpose rests
+// on; every other treatment asks nobody's key.
+func (a *Applier) treat(e *Event, fields []Field, list []consent.Grant) []value {
 	from := len(a.values)
 	for _, f := range fields {
 		if f.Name == amountField {
@@ -72,12 +73,18 @@ func (a *Applier) treat(fields []Field, list []consent.Grant) []value {
 		for i, x := range list {
 			treatment := x.Purpose.Fields[f.Name]
 			for j := first; j < len(a.values); j++ {
-				if a.values[j].treatment == treatment {
+				if a.values[j].treatment == treatment && (treatment != policies.Pseudonymise || e.restsOn(&a.values[j]) == x.Slot) {
 					a.values[j].grants |= 1 << i
 					continue grants
 				}
 			}
-			if text := Treat(treatment, f.Text); text != "" {
+			text := ""
+			if treatment == policies.Pseudonymise {
+				text = e.blind(x.Slot, f)
+			} else {
+				text = Treat(treatment, f.Text)
+			}
+			if text != "" {
 				a.values = append(a.values, value{f.Name, text, treatment, 1 << i})
 			}
 		}

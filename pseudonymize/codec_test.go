@@ -3,6 +3,8 @@ package pseudonymize
 import (
 	"testing"
 	"time"
+
+	"github.com/octroi/octroi/pseudonymize/subject"
 )
 
 // FuzzDecode: any bytes are an event or ErrSealed, and an event encodes to what decodes to itself.
@@ -24,4 +26,13 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%v: %+v became %+v", err, e, again)
 		}
 	})
+}
+
+// TestNumberOfNobody: where a grant rests on nobody's record, or on another's, there is no key, and the field is dropped. Load refuses such a policy.
+func TestNumberOfNobody(t *testing.T) {
+	for _, slot := range []subject.Slot{0, 7} {
+		if got := new(Event).blind(slot, Field{"order", "A-1001"}); got != "" {
+			t.Errorf("slot %d: %q", slot, got)
+		}
+	}
 }

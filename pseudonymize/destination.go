@@ -24,11 +24,13 @@ const ReceiptGrid = 15 * time.Minute
 //	pseudonym = HMAC(subject key, "pseudonym:" ‖ destination)[:16]
 //	event id  = HMAC(subject key, "event:" ‖ destination ‖ 0x00 ‖ site ‖ 0x00 ‖ id)[:16], of the device where a grant of the
 //	            row rests on it, else of the person; without a subject HMAC(HMAC(export key, "event:" ‖ destination), site ‖ 0x00 ‖ id)[:16]
+//	pseudonymised field = "p1:" ‖ hex of HMAC(HMAC(export key, "value:" ‖ destination), field of the spool)[:16]: see Pseudonymised
 //	reference = AES-256(HMAC(export key, "reference:" ‖ destination), slot ‖ record (4 each, big endian) ‖ "octroi-1")
 type Destination struct {
 	name            string
 	purposes        map[string]bool
 	eventKey        [32]byte // of events without a subject
+	valueKey        [32]byte // of pseudonymised fields
 	reference       cipher.Block
 	clock           int64 // ms: origin of the receipt grid
 	pseudonymUse    string
@@ -48,7 +50,7 @@ func NewDestination(name string, purposes []string, key []byte) (*Destination, e
 	}
 	clock := derive(key, "clock:"+name)
 	d := &Destination{
-		name: name, purposes: make(map[string]bool, len(purposes)), eventKey: derive(key, "event:"+name), reference: block,
+		name: name, purposes: make(map[string]bool, len(purposes)), eventKey: derive(key, "event:"+name), valueKey: derive(key, "value:"+name), reference: block,
 		clock:        int64(binary.BigEndian.Uint64(clock[:8]) % uint64(ReceiptGrid.Milliseconds())),
 		pseudonymUse: "pseudonym:" + name, eventUse: "event:" + name + "\x00", referenceSuffix: [8]byte([]byte("octroi-1")),
 	}
@@ -128,7 +130,7 @@ func (d *Destination) Project(e *Event) (row Row, ok bool) {
 		row.Value = e.money
 	}
 	d.name16(&row, e, on)
-	row.fill(e.values, mask)
+	d.fill(&row, e, mask)
 	return row, true
 }
 
@@ -175,10 +177,10 @@ func (d *Destination) EventID(owner subject.Subject, site, id string) [16]byte {
 }
 
 // fill sets the fields that mask allows; of two treatments of one field the more revealing one, which both purposes' recipient may see.
-func (row *Row) fill(values []value, mask uint64) {
-	for i := range values {
-		v := &values[i]
-		if v.grants&mask == 0 || outranked(values, i, mask) {
+func (d *Destination) fill(row *Row, e *Event, mask uint64) {
+	for i := range e.values {
+		v := &e.values[i]
+		if v.grants&mask == 0 || e.outranked(i, mask) {
 			continue
 		}
 		switch v.name {
@@ -190,16 +192,26 @@ func (row *Row) fill(values []value, mask uint64) {
 			row.Medium = v.text
 		default:
 			if row.Properties == nil {
-				row.Properties = make(map[string]string, len(values))
+				row.Properties = make(map[string]string, len(e.values))
 			}
 			row.Properties[v.name] = v.text
+			if v.treatment == policies.Pseudonymise {
+				row.Properties[v.name] = d.pseudonymised(v.text)
+			}
 		}
 	}
 }
 
-func outranked(values []value, i int, mask uint64) bool {
-	for j := range values {
-		if values[j].name == values[i].name && values[j].grants&mask != 0 && values[j].treatment.Reveals() > values[i].treatment.Reveals() {
+// outranked reports whether another value of the same field goes before e.values[i]. Two of one treatment are a device's and a person's pseudonymised
+// value: as for the event id, the device's goes first.
+func (e *Event) outranked(i int, mask uint64) bool {
+	v := &e.values[i]
+	for j := range e.values {
+		o := &e.values[j]
+		if j == i || o.name != v.name || o.grants&mask == 0 {
+			continue
+		}
+		if a, b := o.treatment.Reveals(), v.treatment.Reveals(); a > b || a == b && e.restsOn(o) == e.device.Slot() {
 			return true
 		}
 	}

@@ -59,7 +59,8 @@ type grant struct {
 	precision time.Duration
 }
 
-// value is one field after one treatment, and the grants (by position) that allow it so.
+// value is one field after one treatment, and the grants (by position) that allow it so. What is pseudonymised is 16 bytes here, made with the key
+// of the one subject on which all its grants rest, and gets its form at each destination.
 type value struct {
 	name, text string
 	treatment  policies.Treatment

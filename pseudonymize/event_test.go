@@ -34,7 +34,12 @@ var spoolKey = bytes.Repeat([]byte{7}, 32)
 
 func openGate(t testing.TB) *gate {
 	t.Helper()
-	g := &gate{policy: loadPolicy(t)}
+	return openGateOf(t, loadPolicy(t))
+}
+
+func openGateOf(t testing.TB, policy *policies.Policy) *gate {
+	t.Helper()
+	g := &gate{policy: policy}
 	var err error
 	if g.state, err = state.Open(state.Options{Dir: t.TempDir(), Key: bytes.Repeat([]byte{1}, 32)}); err != nil {
 		t.Fatal(err)

@@ -10,7 +10,8 @@ import (
 )
 
 // Treat is text after a treatment; empty where nothing may be kept, which is also the answer for a treatment that is not known. To treat again what is
-// treated changes nothing: a row that loses a purpose has its fields treated a second time, as those that stay allow (export.Cut).
+// treated changes nothing: a row that loses a purpose has its fields treated a second time, as those that stay allow (export.Cut). Whoever does that has
+// no key, so of Pseudonymise it keeps what has the form of its result and drops all else; the result itself only Apply and Project make.
 func Treat(t policies.Treatment, text string) string {
 	switch t {
 	case policies.Keep:
@@ -23,6 +24,10 @@ func Treat(t policies.Treatment, text string) string {
 		return UAFamily(text)
 	case policies.Round:
 		return Round(text)
+	case policies.Pseudonymise:
+		if Pseudonymised(text) {
+			return text
+		}
 	}
 	return ""
 }

@@ -44,6 +44,15 @@ func TestTreat(t *testing.T) {
 		{policies.UAFamily, "my-secret-agent/1", "other"},
 		{policies.UAFamily, "Googlebot/2.1", "bot"},
 		{policies.UAFamily, "Mozilla/5.0 (Linux; Android 15) SamsungBrowser/28.0 Chrome/130.0 Mobile Safari/537.36", "Samsung Internet"},
+		{policies.Pseudonymise, "A-1001", ""},
+		{policies.Pseudonymise, "p1:00112233445566778899aabbccddeeff", "p1:00112233445566778899aabbccddeeff"},
+		{policies.Pseudonymise, "p1:00112233445566778899AABBCCDDEEFF", ""},
+		{policies.Pseudonymise, "p1:00112233445566778899aabbccddeef", ""},
+		{policies.Pseudonymise, "p1:00112233445566778899aabbccddeeff0", ""},
+		{policies.Pseudonymise, "p2:00112233445566778899aabbccddeeff", ""},
+		{policies.Pseudonymise, "00112233445566778899aabbccddeeff", ""},
+		{policies.Round, "4.65", "4.7"},
+		{policies.Round, "4 stars", ""},
 		{policies.UAFamily, "Samsung Internet", "Samsung Internet"},
 		{policies.UAFamily, "other", "other"},
 	} {
@@ -57,7 +66,7 @@ func TestTreat(t *testing.T) {
 func FuzzTreatAgain(f *testing.F) {
 	for _, text := range []string{
 		"https://u:p@h.example:80/a%2Fb?c#d", "HTTP://H.example", "/p/ä b;c?d", "///p", "http://[::1%25en0]/", "http://h\xff/%FF",
-		"203.0.113.77", "::ffff:1.2.3.4", "fe80::1%eth0", "Mozilla/5.0 SamsungBrowser/28.0 Safari/537.36", "OPR/1", "my agent", "-4.650", "99.99",
+		"203.0.113.77", "::ffff:1.2.3.4", "fe80::1%eth0", "Mozilla/5.0 SamsungBrowser/28.0 Safari/537.36", "OPR/1", "my agent", "-4.650", "99.99", "p1:00112233445566778899aabbccddeeff",
 	} {
 		f.Add(text)
 	}

@@ -83,7 +83,7 @@ func (s Subject) ID() string {
 // uses up to 256 bytes. It panics on the zero Subject, because what is derived from no key would be shared by all.
 //
 // Uses in force: "id", "check", "row:<table>", "seal:<table>", "salt:<n>", "salt':<n>", "spool", "pseudonym:<destination>",
-// "event:<destination>…", "principal:<n>", "receipt:<n>", "suppress".
+// "event:<destination>…", "value:<field>…", "principal:<n>", "receipt:<n>", "suppress".
 func (s Subject) Derive(use string) [32]byte { return s.derive(use, "") }
 
 func (s *Subject) derive(use, table string) [32]byte {
