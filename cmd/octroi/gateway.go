@@ -85,7 +85,9 @@ func openGateway(ctx context.Context, c *Config, k *Keys, log *slog.Logger) (g *
 	g.private = g.privateApp()
 	g.addRights()
 	g.addJourneys()
-	g.addPrivacy()
+	if err := g.addPrivacy(); err != nil {
+		return g, err
+	}
 	if err := g.addConsole(); err != nil {
 		return g, err
 	}
