@@ -20,21 +20,30 @@ func Reports() []string {
 
 // The units of numbers. An amount's unit is its currency's minor one, and a share has none.
 const (
-	UnitSubjects = "subjects"
-	UnitSessions = "sessions"
-	UnitJourneys = "journeys"
-	UnitEvents   = "events"
-	UnitCarts    = "carts"
-	UnitMinor    = "minor"
-	UnitShare    = "share"
-	UnitSeconds  = "seconds"
+	UnitSubjects   = "subjects"
+	UnitSessions   = "sessions"
+	UnitJourneys   = "journeys"
+	UnitEvents     = "events"
+	UnitCarts      = "carts"
+	UnitMinor      = "minor"
+	UnitShare      = "share"
+	UnitSeconds    = "seconds"
+	UnitEdges      = "edges" // of journeys: one channel directly after another
+	UnitPerSubject = "purchases_per_subject"
 )
 
 // AllOther stands in lists beside channels and stages for the sum of those that are not shown. OtherChannel of policies is a channel like any.
 const AllOther = allOther
 
+// The ends of a journey stand among the nodes of a flow.
+const (
+	NodeStart      = nodeStart
+	NodeConversion = nodeConversion
+	NodeNoFurther  = nodeNull
+)
+
 // Answer is a released report: what the API answers and the console shows. A pointer that is nil, like a null in JSON, is a number that may not be said,
-// which is not the same as zero. Exactly one of the reports is set, unless the answer is withheld.
+// which is not the same as zero. One of the reports is set, unless the answer is withheld.
 type Answer struct {
 	Report  string  `json:"report"`
 	Period  Period  `json:"period"`

@@ -174,11 +174,13 @@ func TestPublishedMarkov(t *testing.T) {
 	}{
 		"ChannelAttribution 1.1 vignette": {
 			map[string][3]int64{"A > B > A > B > B > A": {1}, "A > B > B > A > A": {1}, "A > A": {1}},
-			map[string]float64{"A": 1, "B": 0.5}, map[string]float64{"A": 2, "B": 1},
+			map[string]float64{"A": 1, "B": 0.5},
+			map[string]float64{"A": 2, "B": 1},
 		},
 		"analyzecore.com 2016": {
 			map[string][3]int64{"c1 > c2 > c3": {1}, "c1": {0, 0, 1}, "c2 > c3": {0, 0, 1}},
-			map[string]float64{"c1": 0.5, "c2": 1, "c3": 1}, map[string]float64{"c1": 0.2, "c2": 0.4, "c3": 0.4},
+			map[string]float64{"c1": 0.5, "c2": 1, "c3": 1},
+			map[string]float64{"c1": 0.2, "c2": 0.4, "c3": 0.4},
 		},
 	} {
 		a := sums{}

@@ -68,7 +68,8 @@ func (j *Journeys) complete(q *Query) error {
 func isComma(r rune) bool { return r == ',' }
 
 // declared are the segments that may be asked for, as "name=value", sorted.
-func (s *Settings) declared() (all []string) {
+func (s *Settings) declared() []string {
+	all := []string{}
 	for name, values := range s.Segments {
 		for _, v := range values {
 			all = append(all, name+"="+v)
@@ -132,6 +133,42 @@ func (a *Answer) choose(stages string) error {
 	}
 	a.Map.Stages = kept
 	return nil
+}
+
+// Listing is what may be asked for.
+type Listing struct {
+	Reports  []string      `json:"reports"`
+	Sites    []SiteListing `json:"sites"`
+	Segments []string      `json:"segments"` // "name=value"
+	Stages   []string      `json:"stages"`   // of the policy, in order
+}
+
+// SiteListing are the periods of a site, oldest first: closed ones, whose reports do not change any more, and open ones.
+type SiteListing struct {
+	Name   string   `json:"name"`
+	Closed []string `json:"closed"`
+	Open   []string `json:"open"`
+}
+
+// Listing lists what may be asked for.
+func (j *Journeys) Listing() (Listing, error) {
+	l := Listing{Reports: Reports(), Sites: []SiteListing{}, Segments: j.o.Settings.declared(), Stages: j.o.Policy.Stages()}
+	for _, site := range slices.Sorted(maps.Keys(j.sites)) {
+		closed, err := j.Published(site)
+		if err != nil {
+			return Listing{}, err
+		}
+		open, err := j.open(site)
+		if err != nil {
+			return Listing{}, err
+		}
+		s := SiteListing{Name: site, Closed: append([]string{}, closed...), Open: []string{}}
+		for _, p := range open {
+			s.Open = append(s.Open, p.name)
+		}
+		l.Sites = append(l.Sites, s)
+	}
+	return l, nil
 }
 
 // release is what is shown of one period at one site: decisions, made once for all reports, and the pages that show them.
