@@ -50,4 +50,8 @@ func (g *gateway) purposesOf(destination string) (ids []string) {
 }
 
 // addJourneys adds the reports to the private listener.
-func (g *gateway) addJourneys() {}
+func (g *gateway) addJourneys() {
+	if g.journeys != nil {
+		journey.Routes(g.private, g.journeys, journey.RouteOptions{Authorise: g.edge.Authorise, Fail: g.edge.Fail})
+	}
+}

@@ -16,7 +16,7 @@ import (
 const maxTokenLife = 366 * 24 * time.Hour
 
 // The scopes a token may carry; stream:<destination> is one for each destination.
-var scopes = []string{"events:write", "consent:write", "consent:import", "identify:write", "rights:read", "rights:manage", "custody", "backup", "admin"}
+var scopes = []string{"events:write", "consent:write", "consent:import", "identify:write", "rights:read", "rights:manage", "journeys:read", "custody", "backup", "admin"}
 
 func newTokenCommand() *cobra.Command {
 	var path, name string
@@ -34,6 +34,7 @@ Scopes:
   identify:write         link a device to a person whom the token names, and end that
   rights:read            read consent records and their proof
   rights:manage          open and decide requests of data subjects: the data protection officer
+  journeys:read          read reports of journeys
   custody                take the custodian's work: octroi-custodian
   backup                 take encrypted copies of state and slot file: octroi backup
   stream:<destination>   read one destination's stream
