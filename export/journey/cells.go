@@ -25,22 +25,10 @@ type Touch struct {
 	Value                      pseudonymize.Money
 	Device                     subject.Slot // under which it came; 0: none
 
-	grounds []ground
+	received int64                   // as the row had it, Unix milliseconds
+	policy   [32]byte                // the row's
+	grants   []pseudonymize.RowGrant // the row's, shared and read only
 }
-
-// ground is one purpose that let a touch in, and on whose record it rests.
-type ground struct {
-	purpose string
-	rests   rests
-}
-
-type rests uint8
-
-const (
-	onNobody rests = iota
-	onDevice
-	onPerson
-)
 
 // Cell names one number of the state. No part of it holds the byte 0, and all together at most maxCellName bytes.
 type Cell struct {
@@ -124,6 +112,7 @@ type rules struct {
 // is what is released of a period when it closes. previous gives what was released of the period before.
 //
 // contribution is the version of contribute. Whoever changes what it answers raises it: then the cells of open periods are counted anew at the next start.
+const contribution = 1
 
 // maxContribution bounds the cells that one subject has in one period of one site.
 const maxContribution = 1000

@@ -98,3 +98,13 @@ func (g grid) named(name string) (period, error) {
 	}
 	return p, nil
 }
+
+// startOf is where a period of whatever grid begins, Unix milliseconds.
+func startOf(name string, zone *time.Location) (int64, error) {
+	for _, by := range []string{gridDay, gridWeek, gridMonth} {
+		if p, err := (grid{by, zone}).named(name); err == nil {
+			return p.start.UnixMilli(), nil
+		}
+	}
+	return 0, errPeriod
+}
