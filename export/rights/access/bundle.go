@@ -187,7 +187,11 @@ func (b *bundle) write(w io.Writer) error {
 		name  string
 		write func(io.Writer) error
 	}{
-		{PageFile, b.writePage}, {DataFile, b.writeData}, {SchemaFile, writeSchema}, {EventsFile, b.writeEvents}, {ConsentsFile, b.writeConsents},
+		{PageFile, b.writePage},
+		{DataFile, b.writeData},
+		{SchemaFile, writeSchema},
+		{EventsFile, b.writeEvents},
+		{ConsentsFile, b.writeConsents},
 		{LinksFile, func(w io.Writer) error { return writeLinks(w, b.material.Links) }},
 	} {
 		entry, err := z.CreateHeader(&zip.FileHeader{Name: file.name, Method: zip.Deflate, Modified: b.found.At.UTC()})
