@@ -41,6 +41,7 @@ Begin with "octroi demo": it runs everything on this machine, with a shop to cli
   octroi init --dir /srv/octroi --site shop     a real installation
   octroi check --config gateway/octroi.yaml     is the configuration right, and what does it do
   octroi serve --config gateway/octroi.yaml     run the gateway
+  octroi snippet --url https://octroi.shop.example the lines to paste into a site's pages
   octroi token --name till --scope events:write a token for a back-end
   octroi verify log DIR --key log.key.pub       check the evidence offline`,
 		SilenceUsage:  true,
@@ -52,7 +53,7 @@ Begin with "octroi demo": it runs everything on this machine, with a shop to cli
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 	})
 	root.AddCommand(newInitCommand(), newServeCommand(), newCheckCommand(), newTokenCommand(), newVerifyCommand(), newEvidenceCommand(),
-		newBackupCommand(), newRestoreCommand(), newDemoCommand(), newShopCommand(), newTrafficCommand())
+		newSnippetCommand(), newBackupCommand(), newRestoreCommand(), newDemoCommand(), newShopCommand(), newTrafficCommand())
 	hint(root)
 	return root
 }
