@@ -22,6 +22,8 @@
   var skew = 0;
   // Undefined: nobody logged in or out that the gateway has not been told of; null: a logout.
   var login;
+  // A refusal or withdrawal that the gateway did not take: it holds here all the same, until the person agrees anew.
+  var unheard;
   var jobs = [], deciding = 0, working, asked = 0, askedAt, timer, fails = 0;
   var listeners = [], reopen, path, address, arrived;
 
@@ -90,10 +92,10 @@
   }
 
   function granted() {
-    return !!choice && Object.keys(choice.purposes).some(function (p) { return choice.purposes[p] === true; });
+    return !!choice && !unheard && Object.keys(choice.purposes).some(function (p) { return choice.purposes[p] === true; });
   }
 
-  function free(e) { return !!choice && !choice.objected && choice.exempt.indexOf(e.type) >= 0; }
+  function free(e) { return !!choice && !unheard && !choice.objected && choice.exempt.indexOf(e.type) >= 0; }
 
   function settle(a) {
     choice = a;
@@ -252,6 +254,8 @@
       jobs.shift();
       tell({ type: job.name, status: r.status, answer: r.answer });
       if (!job.decides) continue;
+      if (r.status < 200 || r.status > 299) unheard = unheard || !job.yes;
+      else if (job.yes) unheard = false;
       if (!granted()) since = Date.now();
       if (!--deciding) ask().catch(quiet);
     }
@@ -273,7 +277,7 @@
     }
     var bare = yes && !o.snapshot && !o.notice;
     if (!yes) stop(Object.keys(purposes));
-    enqueue({ name: "recorded", url: "/v1/consents", decides: true, first: bare && noticeURL(o.language), write: write, body: bare ? "" : write() });
+    enqueue({ name: "recorded", url: "/v1/consents", decides: true, yes: yes, first: bare && noticeURL(o.language), write: write, body: bare ? "" : write() });
   }
 
   // withdraw takes consents back and objects to what needs none; without names, all of both. It holds at once, whether or not the gateway answers.
