@@ -39,11 +39,17 @@ type Requests interface {
 	Figures() rights.Figures
 }
 
+// Journeys are the reports of journeys. Safe for concurrent use.
+type Journeys interface {
+	Listing() (journey.Listing, error)
+	Report(q journey.Query) (journey.Answer, error) // journey.QueryError, journey.ErrCounting
+}
+
 // Options configure New. Journeys may be nil: no purpose is for them.
 type Options struct {
 	Token      func(text string) (*collector.TokenClaims, error) // collector.ErrToken
 	Requests   Requests
-	Journeys   *journey.Journeys
+	Journeys   Journeys
 	Policy     *policies.Policy
 	Controller string // legal name, in the head of each page
 	Node       string

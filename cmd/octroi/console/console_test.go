@@ -16,6 +16,7 @@ import (
 
 	"github.com/octroi/octroi/cmd/octroi/console"
 	"github.com/octroi/octroi/collector"
+	"github.com/octroi/octroi/export/journey"
 	"github.com/octroi/octroi/export/rights"
 	"github.com/octroi/octroi/export/rights/proof"
 	"github.com/octroi/octroi/policies"
@@ -58,6 +59,42 @@ func (desk) Certificate(id string) (string, error) {
 
 func (desk) Figures() rights.Figures { return rights.Figures{Overdue: 1} }
 
+// counter has a report of each kind, with hostile names.
+type counter struct{}
+
+func (counter) Listing() (journey.Listing, error) {
+	return journey.Listing{
+		Sites: []journey.SiteListing{{Name: "shop", Closed: []string{"2026-W46"}, Open: []string{"2026-W47"}}}, Segments: []string{hostile},
+	}, nil
+}
+
+func (counter) Report(q journey.Query) (journey.Answer, error) {
+	if q.Site != "shop" || q.Period != "2026-W46" && q.Period != "2026-W47" {
+		return journey.Answer{}, &journey.QueryError{Field: "period", Expected: hostile}
+	}
+	n, share := int64(12345), 0.25
+	a := journey.Answer{Report: q.Report, K: 10, Period: journey.Period{Name: q.Period, Open: true}}
+	switch q.Report {
+	case journey.ReportKPIs:
+		a.KPIs = []journey.Figure{{Name: "revenue", Unit: journey.UnitMinor, Currency: "EUR", Count: &n}, {Name: hostile, Unit: journey.UnitShare, Share: &share}, {Name: "loyalty"}}
+	case journey.ReportMap:
+		a.Map = &journey.Map{Events: 30, Stages: []journey.Column{
+			{Stage: hostile, Events: 30, Channels: []journey.Channel{{Channel: "web", Count: 20}}, Other: 10}, {Stage: "intent"},
+		}}
+	case journey.ReportFlow:
+		a.Flow = &journey.Flow{Journeys: 20, Edges: []journey.Arc{{From: "(start)", To: "</script>" + hostile, Count: 20}, {From: "</script>" + hostile, To: "(conversion)", Count: 20}}}
+	case journey.ReportFunnel:
+		a.Funnel = &journey.Funnel{WindowDays: 14, Steps: []journey.Step{{Name: "cart_add", Subjects: &n, OfFirst: &share, Drop: true}, {Name: hostile}}}
+	case journey.ReportAttribution:
+		a.Attribution = &journey.Attribution{Conversions: 20, Models: []journey.Model{
+			{Name: "first", Credits: []journey.Credit{{Channel: "web", Share: 1}}}, {Name: "markov"}, {Name: hostile, Credits: []journey.Credit{{Channel: hostile, Share: 0.5}}},
+		}}
+	case journey.ReportCoverage:
+		a.ByPurpose = []journey.Covering{{Channel: hostile, Purpose: hostile, Consented: journey.Consented{Accepted: 10, Refused: 30, Share: 0.25}}}
+	}
+	return a, nil
+}
+
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 // house is a console whose tokens are words: officer may all, analyst only journeys, brief ends in a minute.
@@ -75,7 +112,7 @@ func open(t *testing.T) *house {
 	}
 	h := &house{T: t, now: noon}
 	c, err := console.New(console.Options{
-		Requests: desk{}, Policy: policy, Controller: hostile, Node: "n1", Loopback: true, Now: func() time.Time { return h.now },
+		Requests: desk{}, Journeys: counter{}, Policy: policy, Controller: hostile, Node: "n1", Loopback: true, Now: func() time.Time { return h.now },
 		Token: func(text string) (*collector.TokenClaims, error) {
 			switch text {
 			case "officer":
@@ -145,10 +182,11 @@ func TestPages(t *testing.T) {
 	cookie := h.signIn("officer", "")
 	for _, path := range []string{
 		"/console/sign-in", "/console/requests", "/console/requests?show=all", "/console/requests/" + known, "/console/policies",
+		"/console/journeys", "/console/journeys?period=2026-W46&segment=" + hostile, "/console/consents", "/console/journeys?site=nobody's",
 		"/console/requests/" + hostile, "/console/requests/nobody",
 	} {
 		for _, language := range []string{"fr", "en"} {
-			resp, page := h.do(http.MethodGet, strings.ReplaceAll(path, hostile, url.PathEscape(hostile)), cookie, nil, "Accept-Language", language)
+			resp, page := h.do(http.MethodGet, strings.ReplaceAll(path, hostile, url.QueryEscape(hostile)), cookie, nil, "Accept-Language", language)
 			if want := http.StatusOK; resp.StatusCode != want && !(resp.StatusCode == http.StatusNotFound && !strings.HasSuffix(path, known)) {
 				t.Errorf("%s: %d", path, resp.StatusCode)
 			}
@@ -167,6 +205,25 @@ func TestPages(t *testing.T) {
 				t.Errorf("%s: %q", path, csp)
 			}
 		}
+	}
+}
+
+// The picture and the table beside it say the same.
+func TestJourneys(t *testing.T) {
+	h := open(t)
+	cookie := h.signIn("officer", "")
+	_, page := h.do(http.MethodGet, "/console/journeys", cookie, nil, "Accept-Language", "en")
+	for _, want := range []string{
+		`<option value="2026-W47" selected>`, "123.45\u00a0EUR", "fewer than 10 subjects", `<rect class="k0" x="0" y="100" width="120" height="200"><title>Web: 20 (66.7%)`,
+		`<td class="number">20</td><td class="number">66.7%</td>`, `{"source":"from (start)",`, `"value":20`, "drop-off", "12,345", "–",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	_, page = h.do(http.MethodGet, "/console/consents", cookie, nil, "Accept-Language", "fr")
+	if !strings.Contains(page, "25,0\u00a0%") || !strings.Contains(page, `width="25"`) {
+		t.Error("the page of consents lacks a share")
 	}
 }
 

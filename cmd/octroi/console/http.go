@@ -22,6 +22,10 @@ func (c *Console) Routes(app fiber.Router) {
 	app.Get("/console/requests", c.open(scopeRights, c.requests))
 	app.Get("/console/requests/:id", c.open(scopeRights, c.request))
 	app.Get("/console/requests/:id/certificate", c.open(scopeRights, c.certificate))
+	if c.o.Journeys != nil {
+		app.Get("/console/consents", c.open(scopeJourneys, c.consents))
+		app.Get("/console/journeys", c.open(scopeJourneys, c.journeys))
+	}
 	app.Get("/console/policies", c.open("", c.policies))
 	app.Get("/console/assets/:name", c.asset)
 }
@@ -184,20 +188,31 @@ func (c *Console) signOut(f *fiber.Ctx) error {
 	return f.Redirect("/console/sign-in", http.StatusSeeOther)
 }
 
-// asset is a file that pages fetch: its name is one of a closed list.
+// assets are the files that pages fetch, with their media types.
+var assets = [...]struct{ name, file, media string }{
+	{"console.css", "pages/console.css", "text/css; charset=utf-8"},
+	{"sankey.js", "pages/sankey.js", "text/javascript; charset=utf-8"},
+	{"d3-array.min.js", "pages/d3/d3-array.min.js", "text/javascript; charset=utf-8"},
+	{"d3-path.min.js", "pages/d3/d3-path.min.js", "text/javascript; charset=utf-8"},
+	{"d3-shape.min.js", "pages/d3/d3-shape.min.js", "text/javascript; charset=utf-8"},
+	{"d3-sankey.min.js", "pages/d3/d3-sankey.min.js", "text/javascript; charset=utf-8"},
+}
+
 func (c *Console) asset(f *fiber.Ctx) error {
 	protect(f)
-	media := map[string]string{"console.css": "text/css; charset=utf-8"}[f.Params("name")]
-	if media == "" {
-		return fiber.ErrNotFound
+	for _, a := range assets {
+		if a.name != f.Params("name") {
+			continue
+		}
+		b, err := pageFiles.ReadFile(a.file)
+		if err != nil {
+			return fmt.Errorf("reading asset: %w", err)
+		}
+		f.Set(fiber.HeaderContentType, a.media)
+		f.Set(fiber.HeaderCacheControl, "no-cache")
+		return f.Send(b)
 	}
-	b, err := pageFiles.ReadFile("pages/" + f.Params("name"))
-	if err != nil {
-		return fmt.Errorf("reading asset: %w", err)
-	}
-	f.Set(fiber.HeaderContentType, media)
-	f.Set(fiber.HeaderCacheControl, "no-cache")
-	return f.Send(b)
+	return fiber.ErrNotFound
 }
 
 // apology is what a page that cannot be shown says instead.

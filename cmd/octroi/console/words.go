@@ -6,9 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/octroi/octroi/export/journey"
+	"github.com/octroi/octroi/export/rights/letter"
+	"github.com/octroi/octroi/pseudonymize"
 )
 
 //go:embed words
@@ -64,31 +69,17 @@ func (w *words) Of(list string, value any) string {
 }
 
 // Date is a day, UTC, as the language writes it.
-func (w *words) Date(t time.Time) string {
-	if w.Language == "fr" {
-		return t.UTC().Format("02/01/2006")
-	}
-	return t.UTC().Format("2 Jan 2006")
-}
+func (w *words) Date(t time.Time) string { return letter.Date(t, w.Language) }
 
 // Moment is a minute, UTC.
-func (w *words) Moment(t time.Time) string { return w.Date(t) + t.UTC().Format(" 15:04") }
+func (w *words) Moment(t time.Time) string { return w.Date(t) + t.UTC().Format(", 15:04") }
 
 // Number is a whole number with its thousands apart.
 func (w *words) Number(n int64) string {
-	sign := ""
 	if n < 0 {
-		sign, n = "-", -n
+		return "-" + w.group(strings.TrimPrefix(strconv.FormatInt(n, 10), "-"))
 	}
-	digits := fmt.Sprint(n)
-	apart := ","
-	if w.Language == "fr" {
-		apart = "\u202f"
-	}
-	for i := len(digits) - 3; i > 0; i -= 3 {
-		digits = digits[:i] + apart + digits[i:]
-	}
-	return sign + digits
+	return w.group(strconv.FormatInt(n, 10))
 }
 
 // Count is the sum of whole numbers.
@@ -107,6 +98,66 @@ func (w *words) Share(part float64) string {
 		return strings.Replace(text, ".", ",", 1) + "\u00a0%"
 	}
 	return text + "%"
+}
+
+// Maybe is a number, or a dash where it may not be said.
+func (w *words) Maybe(n *int64) string {
+	if n == nil {
+		return "–"
+	}
+	return w.Number(*n)
+}
+
+// MaybeShare is a share, or a dash where it may not be said.
+func (w *words) MaybeShare(part *float64) string {
+	if part == nil {
+		return "–"
+	}
+	return w.Share(*part)
+}
+
+// Long is a part of a length, of at most the whole.
+func (w *words) Long(part *float64, whole float64) float64 { return min(max(*part, 0), 1) * whole }
+
+// Width is Long of a share that is known.
+func (w *words) Width(part, whole float64) float64 { return w.Long(&part, whole) }
+
+// Figure is a number of a report with what it is measured in.
+func (w *words) Figure(f journey.Figure) string {
+	switch {
+	case f.Share != nil:
+		return w.Share(*f.Share)
+	case f.Count == nil:
+		return "–"
+	case f.Currency != "":
+		return w.money(pseudonymize.Money{Minor: *f.Count, Currency: f.Currency})
+	}
+	return w.Number(*f.Count)
+}
+
+// money is an amount as the language writes it.
+func (w *words) money(m pseudonymize.Money) string {
+	sign, whole, fraction := m.Parts()
+	point := "."
+	if w.Language == "fr" {
+		point = ","
+	}
+	if fraction != "" {
+		fraction = point + fraction
+	}
+	return sign + w.group(whole) + fraction + "\u00a0" + m.Currency
+}
+
+// group sets the thousands of digits apart.
+func (w *words) group(digits string) string {
+	apart := ","
+	if w.Language == "fr" {
+		apart = "\u202f"
+	}
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + apart + digits[i:]
+	}
+	return digits
 }
 
 // ISO is a moment for machines.
