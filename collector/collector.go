@@ -84,6 +84,7 @@ type Collector struct {
 	reads    *limiter // of choices
 	claimed  *claimed
 	tally    *tally
+	coverage *coverage
 	jwks     []byte
 	benches  sync.Pool // of *bench
 	deadline deadline  // of requests for the admission of events
@@ -148,6 +149,7 @@ func New(o Options) (*Collector, error) {
 	c.tokens = newVerifier(o.Tokens, o.Issuer, o.Now)
 	c.jwks = jwks(o.Receipts)
 	c.tally = newTally(c.siteNames(), c.kindNames())
+	c.coverage = newCoverage(c.siteNames(), c.o.Policy)
 	if o.Metrics != nil {
 		if err := o.Metrics.Register(c.tally); err != nil {
 			return nil, fmt.Errorf("registering metrics of the collector: %w", err)

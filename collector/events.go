@@ -36,8 +36,9 @@ type item struct {
 	kind    *kind
 	device  subject.Subject
 	person  subject.Subject
-	named   *named // whom a back-end names; nil: nobody
-	reason  Reason // empty: not refused so far
+	named   *named        // whom a back-end names; nil: nobody
+	granted policies.Mask // the purposes that let it in
+	reason  Reason        // empty: not refused so far
 	purpose string
 	flaw    wire.Flaw
 }
@@ -258,6 +259,9 @@ func (a *admission) admit(i int, s *wire.Submission) error {
 	if err != nil {
 		return fmt.Errorf("pseudonymising event: %w", err)
 	}
+	for _, x := range grants.List() {
+		it.granted |= x.Purpose.Bit()
+	}
 	a.events, a.at = append(a.events, event), append(a.at, i)
 	return nil
 }
@@ -286,6 +290,7 @@ func (a *admission) answer(submissions []wire.Submission) reply {
 	for i := range a.items {
 		it := &a.items[i]
 		a.c.tally.event(it.site, it.kind, it.reason)
+		a.c.coverage.event(it, submissions[i].Touchpoint.Channel)
 		if it.reason == "" {
 			accepted++
 			continue

@@ -19,6 +19,9 @@ var channels = [...]string{
 	"chat", "direct", OtherChannel,
 }
 
+// Channels is the closed list of channels.
+func Channels() []string { return slices.Clone(channels[:]) }
+
 // Channel returns name if it is in the closed list, else "other".
 func Channel(name string) string {
 	if slices.Contains(channels[:], name) {
