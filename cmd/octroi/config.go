@@ -17,6 +17,7 @@ import (
 	"github.com/octroi/octroi/collector"
 	"github.com/octroi/octroi/consent"
 	"github.com/octroi/octroi/export"
+	"github.com/octroi/octroi/export/journey"
 	"github.com/octroi/octroi/policies"
 )
 
@@ -132,6 +133,14 @@ func (s SiteConfig) zone() (*time.Location, error) { return time.LoadLocation(cm
 type JourneysConfig struct {
 	Grid      string `yaml:"grid"`      // day, week or month: the periods of reports; default week
 	Threshold int    `yaml:"threshold"` // distinct subjects below which a number is not shown; default 10, never below 5
+
+	Lateness time.Duration       `yaml:"lateness"` // a period closes, and its reports are published, so long after its end; default 72h
+	Keep     int                 `yaml:"keep"`     // closed periods of each site whose reports are kept; default 500
+	Segments map[string][]string `yaml:"segments"` // field → the values that reports may be filtered by, such as variant: [a, b]
+}
+
+func (c JourneysConfig) settings() journey.Settings {
+	return journey.Settings{Grid: c.Grid, Threshold: c.Threshold, Lateness: c.Lateness, Keep: c.Keep, Segments: c.Segments}
 }
 
 // DestinationConfig is a recipient of batches.

@@ -309,6 +309,11 @@ func (c *Config) checkJourneys(p *problems) {
 		p.add("journeys.grid", "want day, week or month")
 	}
 	atLeast(p, "journeys.threshold", c.Journeys.Threshold, minThreshold)
+	rest := c.Journeys.settings()
+	rest.Grid, rest.Threshold = "", 0 // named above
+	if err := rest.Check(); err != nil {
+		p.add("journeys", "%s", err)
+	}
 	for i, s := range c.Sites {
 		if _, err := s.zone(); err != nil {
 			p.add(fmt.Sprintf("sites[%d].zone", i), "want a time zone of the IANA database, such as Europe/Paris")

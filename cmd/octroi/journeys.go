@@ -29,13 +29,23 @@ func (g *gateway) openJourneys(ctx context.Context) error {
 	g.journeys, err = journey.Open(ctx, journey.Options{
 		State: g.state, Subjects: g.subjects, Spool: spooled{g.spool}, SpoolKey: g.keys.Spool, Revocations: g.ledger,
 		Destination: destination, Policy: g.policy, Sites: sites,
-		Settings: journey.Settings{Grid: g.config.Journeys.Grid, Threshold: g.config.Journeys.Threshold},
-		Log:      g.log.With("destination", journey.Destination),
+		Settings: g.config.Journeys.settings(), Coverage: g.coverage, Restored: g.restored,
+		Log: g.log.With("destination", journey.Destination),
 	})
 	if err != nil {
 		return fmt.Errorf("opening journeys: %w", err)
 	}
 	return nil
+}
+
+// coverage is what the edge counted, which is opened after journeys and before they run.
+func (g *gateway) coverage() ([]journey.Covered, func()) {
+	counted, done := g.edge.Coverage()
+	out := make([]journey.Covered, len(counted))
+	for i, c := range counted {
+		out[i] = journey.Covered(c)
+	}
+	return out, done
 }
 
 // purposesOf are the ids of the purposes that a destination receives.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"github.com/octroi/octroi/export"
+	"github.com/octroi/octroi/export/journey"
 	"github.com/octroi/octroi/export/rights"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -73,6 +74,17 @@ var exitFigures = []figure[export.ShipperStats]{
 	exitFigure(gauge, "outbox_bytes", "Bytes of them.", func(s export.ShipperStats) float64 { return float64(s.WaitingBytes) }),
 }
 
+// journeyFigures are of the journey window.
+var journeyFigures = []figure[journey.Stats]{
+	newFigure(counter, "journeys_folded_total", "Events counted in an open period.", func(s journey.Stats) float64 { return float64(s.Folded) }),
+	newFigure(counter, "journeys_late_total", "Events of a period that was published already: counted in none.", func(s journey.Stats) float64 { return float64(s.Late) }),
+	newFigure(counter, "journeys_revoked_total", "Events dropped before they were folded, their purposes being revoked.", func(s journey.Stats) float64 { return float64(s.Dropped) }),
+	newFigure(counter, "journeys_published_total", "Periods published.", func(s journey.Stats) float64 { return float64(s.Published) }),
+	newFigure(counter, "journeys_failures_total", "Attempts that failed and are tried again.", func(s journey.Stats) float64 { return float64(s.Failures) }),
+	newFigure(gauge, "journeys_lag_events", "Spooled events that are not folded.", func(s journey.Stats) float64 { return float64(s.Lag) }),
+	newFigure(gauge, "journeys_fails", "1 while the last attempt failed.", func(s journey.Stats) float64 { return truth(s.LastError != "") }),
+}
+
 func exitFigure(kind prometheus.ValueType, name, help string, of func(export.ShipperStats) float64) figure[export.ShipperStats] {
 	return newFigure(kind, name, help, of, "destination")
 }
@@ -94,6 +106,9 @@ func (f figures) Describe(ch chan<- *prometheus.Desc) {
 	for _, x := range rightsFigures {
 		ch <- x.desc
 	}
+	for _, x := range journeyFigures {
+		ch <- x.desc
+	}
 	for _, x := range exitFigures {
 		ch <- x.desc
 	}
@@ -108,6 +123,12 @@ func (f figures) Collect(ch chan<- prometheus.Metric) {
 	requests := f.g.rights.Figures()
 	for _, x := range rightsFigures {
 		ch <- prometheus.MustNewConstMetric(x.desc, x.kind, x.of(requests))
+	}
+	if f.g.journeys != nil {
+		stats := f.g.journeys.Stats()
+		for _, x := range journeyFigures {
+			ch <- prometheus.MustNewConstMetric(x.desc, x.kind, x.of(stats))
+		}
 	}
 	tail := f.g.spool.Tail()
 	for _, e := range f.g.exits {

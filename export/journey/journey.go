@@ -78,8 +78,35 @@ type Settings struct {
 
 const (
 	minThreshold = 5
-	maxSegments  = 64 // values of all segments together
+	maxSegments  = 32 // values of all segments together: each is another set of cells
+	maxLateness  = 31 * 24 * time.Hour
 )
+
+// Check is ErrOptions with what is wrong with the settings; a zero is a default.
+func (s Settings) Check() error {
+	if !slices.Contains([]string{"", gridDay, gridWeek, gridMonth}, s.Grid) {
+		return fmt.Errorf("%w: %q is no grid: day, week or month", ErrOptions, s.Grid)
+	}
+	if s.Threshold != 0 && s.Threshold < minThreshold {
+		return fmt.Errorf("%w: a threshold is at least %d", ErrOptions, minThreshold)
+	}
+	if s.Lateness < 0 || s.Lateness > maxLateness || s.Keep < 0 {
+		return fmt.Errorf("%w: lateness is at most %d days, and neither it nor the number of kept periods is negative", ErrOptions, maxLateness/(24*time.Hour))
+	}
+	values := 0
+	for name, list := range s.Segments {
+		values += len(list)
+		for _, v := range append([]string{name}, list...) {
+			if v == "" || label(v) != v || strings.Contains(name, "=") {
+				return fmt.Errorf("%w: the segment %q or a value of it is no label of at most %d bytes", ErrOptions, label(name), maxLabel)
+			}
+		}
+	}
+	if values > maxSegments {
+		return fmt.Errorf("%w: %d values of segments, at most %d", ErrOptions, values, maxSegments)
+	}
+	return nil
+}
 
 func (o *Options) complete() error {
 	if o.State == nil || o.Subjects == nil || o.Spool == nil || o.Revocations == nil || o.Destination == nil || o.Policy == nil {
@@ -89,30 +116,15 @@ func (o *Options) complete() error {
 		return fmt.Errorf("%w: the destination is called %q", ErrOptions, o.Destination.Name())
 	}
 	s := &o.Settings
+	if err := s.Check(); err != nil {
+		return err
+	}
 	if s.Grid == "" {
 		s.Grid = gridWeek
-	}
-	if !slices.Contains([]string{gridDay, gridWeek, gridMonth}, s.Grid) {
-		return fmt.Errorf("%w: %q is no grid", ErrOptions, s.Grid)
 	}
 	setDefault(&s.Threshold, 10)
 	setDefault(&s.Lateness, 72*time.Hour)
 	setDefault(&s.Keep, 500)
-	if s.Threshold < minThreshold {
-		return fmt.Errorf("%w: a threshold is at least %d", ErrOptions, minThreshold)
-	}
-	values := 0
-	for name, list := range s.Segments {
-		values += len(list)
-		for _, v := range append([]string{name}, list...) {
-			if v == "" || len(v) > maxLabel || label(v) != v || strings.Contains(name, "=") {
-				return fmt.Errorf("%w: a segment or a value of it is no label", ErrOptions)
-			}
-		}
-	}
-	if values > maxSegments {
-		return fmt.Errorf("%w: %d values of segments, at most %d", ErrOptions, values, maxSegments)
-	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
