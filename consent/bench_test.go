@@ -34,7 +34,7 @@ func manyStandings(b *testing.B, g *gateway, n int) {
 // performance.md). "tag and check" goes the whole way from a credential, its HMAC included; "tag" is that HMAC and lookup alone.
 func BenchmarkCheck(b *testing.B) {
 	const n = 1_000_000
-	g := openGatewayWith(b, testFiles(), 2*n)
+	g := openGatewayWith(b, linkFiles(1), 2*n)
 	credentials, slots := mintMany(b, g, n)
 	manyStandings(b, g, g.subjects.Count())
 	bare := make(map[subject.Tag]subject.Slot, n)
@@ -70,15 +70,39 @@ func BenchmarkCheck(b *testing.B) {
 		grants, _, err := g.Check(&q)
 		return err == nil && grants.Valid()
 	}
+	linked, person := linkedToOne(b, g, subjects)
+
 	run("bare map lookup", func(i int) bool { return bare[tags[i]] != 0 })
 	run("check of one", func(i int) bool { return check(subjects[0]) })
 	run("check", func(i int) bool { return check(subjects[i]) })
+	run("check of linked", func(i int) bool {
+		q := Query{Type: typ, Device: linked[i%len(linked)], Time: at, Received: at}
+		grants, _, err := g.Check(&q)
+		return err == nil && grants.Person().Slot() == person.Slot()
+	})
 	run("HMAC", func(i int) bool { return g.subjects.TagOf(credentials[i]) != subject.Tag{} })
 	run("tag", func(i int) bool { _, err := g.subjects.Device(credentials[i]); return err == nil })
 	run("tag and check", func(i int) bool {
 		s, err := g.subjects.Device(credentials[i])
 		return err == nil && check(s)
 	})
+}
+
+// linkedToOne gives the gate's memory a link of every hundredth device, each to the same person.
+func linkedToOne(b *testing.B, g *gateway, devices []subject.Subject) (linked []subject.Subject, person subject.Subject) {
+	b.Helper()
+	person = g.person("1")
+	row := &standing{Link: &joint{Person: person.Slot(), Since: testStart.UnixMilli(), Record: 3}}
+	for i, id := range []string{"audience", policies.Linking} {
+		p, _ := g.policy.Purpose(id)
+		row.apply(chosen{purpose: id, version: 1, basis: p.Basis, granted: true, validity: p.Validity},
+			instant{given: testStart.UnixMilli(), record: uint32(i + 1)})
+	}
+	for i := 0; i < len(devices); i += 100 {
+		linked = append(linked, devices[i])
+		g.warm.put(devices[i].Slot(), verdicts(g.policy, row))
+	}
+	return linked, person
 }
 
 // ownTime runs loop and reports its own processor time beside the wall clock's, which on a shared machine measures the neighbours.
@@ -213,10 +237,13 @@ func benchmarkWrites(b *testing.B, write func() error) {
 
 // TestCheckAllocatesNothing is the budget's "no allocation", where every run sees it.
 func TestCheckAllocatesNothing(t *testing.T) {
-	g := openGateway(t)
+	g := openLinkGateway(t)
 	s, _ := g.mint(allPurposes)
+	linked, _ := g.mint(audienceAndLinking)
+	g.identify(linked, "1")
+	g.wantLinked(linked, g.links(linked)[0].Person)
 	typ, _ := g.policy.EventType("page_view")
-	for _, device := range []subject.Subject{s, {}} {
+	for _, device := range []subject.Subject{s, linked, {}} {
 		at := g.now()
 		if n := testing.AllocsPerRun(1000, func() {
 			q := Query{Type: typ, Device: device, Time: at, Received: at}

@@ -179,7 +179,13 @@ func (g *gateway) want(q *Query, reason Reason, purposes ...string) Grants {
 	return grants
 }
 
-func loyalty(t testing.TB, card string) subject.Identifier {
+// failing is what testing's and rapid's T share.
+type failing interface {
+	Helper()
+	Fatal(args ...any)
+}
+
+func loyalty(t failing, card string) subject.Identifier {
 	t.Helper()
 	id, err := subject.Normalise("loyalty", card, "FR")
 	if err != nil {

@@ -19,13 +19,19 @@ import (
 	"github.com/octroi/octroi/pseudonymize/subject"
 )
 
-// childDir names the folder of a child process that erases until it is killed.
-const childDir = "CONSENT_TEST_CHILD"
+// childDir names the folder of a child process that erases, and linkDir of one that links, until it is killed.
+const (
+	childDir = "CONSENT_TEST_CHILD"
+	linkDir  = "CONSENT_TEST_LINKS"
+)
 
 // TestMain lets the test binary be that child.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
 		eraseAndDie(dir)
+	}
+	if dir := os.Getenv(linkDir); dir != "" {
+		linkAndDie(dir)
 	}
 	os.Exit(m.Run())
 }
@@ -42,7 +48,7 @@ func (dying) Fatal(args ...any) {
 
 func gatewayIn(t testing.TB, dir string) *gateway {
 	t.Helper()
-	policy, err := policies.Load(testFiles())
+	policy, err := policies.Load(linkFiles(1))
 	if err != nil {
 		t.Fatal(err)
 	}
