@@ -138,6 +138,15 @@ func (w *world) save() error {
 // mint makes n devices that agreed to audience measurement.
 func (w *world) mint(t testing.TB, n int) []subject.Subject {
 	t.Helper()
+	return w.mintWith(t, n, "audience")
+}
+
+func (w *world) mintWith(t testing.TB, n int, purposes ...string) []subject.Subject {
+	t.Helper()
+	agreed := map[string]bool{}
+	for _, p := range purposes {
+		agreed[p] = true
+	}
 	served, err := w.ledger.Snapshot(testSite, "en")
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +154,7 @@ func (w *world) mint(t testing.TB, n int) []subject.Subject {
 	var made []subject.Subject
 	for range n {
 		r, err := w.ledger.Record(t.Context(), consent.Choice{
-			Site: testSite, Who: consent.Who{Mint: true}, Purposes: map[string]bool{"audience": true},
+			Site: testSite, Who: consent.Who{Mint: true}, Purposes: agreed,
 			Snapshot: served.Snapshot, Method: "banner", Language: "en",
 		})
 		if err != nil {
@@ -255,7 +264,7 @@ func (w *world) destination(t testing.TB, name string) *pseudonymize.Destination
 }
 
 func (w *world) makeDestination(name string) (*pseudonymize.Destination, error) {
-	purposes := map[string][]string{"warehouse": {"audience"}, "accounting": {"service"}}[name]
+	purposes := map[string][]string{"warehouse": {"audience", policies.Linking}, "accounting": {"service"}}[name]
 	return pseudonymize.NewDestination(name, purposes, key(5))
 }
 
