@@ -115,7 +115,7 @@ func sessions(touches []Touch, s *rules) map[outcome]int64 {
 // bounds on what one subject adds in one day (journeys.md "Release"), so that no single one can weigh much on any number.
 const (
 	touchesPerDay  = 200
-	journeysPerDay = 4 // further purchases of the day are touchpoints and no conversions
+	journeysPerDay = 3 // further purchases of the day are touchpoints and no conversions
 	edgesPerDay    = 8
 )
 
