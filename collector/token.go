@@ -29,16 +29,23 @@ const (
 	ScopeIdentify = "identify:write" // link devices to persons it names
 	ScopeRights   = "rights:read"    // read records and proofs
 	ScopeManage   = "rights:manage"  // open and decide requests of data subjects
+	ScopeJourneys = "journeys:read"  // read reports of journeys
 	ScopeCustody  = "custody"        // the custodian's work list
 	ScopeBackup   = "backup"         // take encrypted copies of state and slots
 	ScopeAdmin    = "admin"          // read the gateway's figures and its evidence log
 	ScopeStream   = "stream:"
 )
 
+// Scopes lists them all but those of streams, of which there is one for each destination.
+func Scopes() []string {
+	return []string{
+		ScopeEvents, ScopeConsent, ScopeImport, ScopeIdentify, ScopeRights, ScopeManage, ScopeJourneys, ScopeCustody, ScopeBackup, ScopeAdmin,
+	}
+}
+
 func knownScope(s string) bool {
 	destination, stream := strings.CutPrefix(s, ScopeStream)
-	return stream && destination != "" && !strings.ContainsRune(destination, ' ') ||
-		slices.Contains([]string{ScopeEvents, ScopeConsent, ScopeImport, ScopeIdentify, ScopeRights, ScopeManage, ScopeCustody, ScopeBackup, ScopeAdmin}, s)
+	return stream && destination != "" && !strings.ContainsRune(destination, ' ') || slices.Contains(Scopes(), s)
 }
 
 // ErrToken: the access token is forged, expired, of another kind or of another gateway. It does not say which to a client.

@@ -15,9 +15,6 @@ import (
 // maxTokenLife bounds `octroi token`: a token cannot be taken back, so none outlives this.
 const maxTokenLife = 366 * 24 * time.Hour
 
-// The scopes a token may carry; stream:<destination> is one for each destination.
-var scopes = []string{"events:write", "consent:write", "consent:import", "identify:write", "rights:read", "rights:manage", "journeys:read", "custody", "backup", "admin"}
-
 func newTokenCommand() *cobra.Command {
 	var path, name string
 	var scope, sites, declare []string
@@ -82,15 +79,15 @@ A token with --declare may, by naming a person in an event, say that the person 
 
 func checkTokenRequest(c *Config, scope, sites, declare []string, life time.Duration) error {
 	if len(scope) == 0 {
-		return fmt.Errorf("name at least one --scope: %s, stream:<destination>", strings.Join(scopes, ", "))
+		return fmt.Errorf("name at least one --scope: %s, stream:<destination>", strings.Join(collector.Scopes(), ", "))
 	}
 	for _, s := range scope {
 		destination, stream := strings.CutPrefix(s, "stream:")
 		if stream && slices.ContainsFunc(c.Destinations, func(d DestinationConfig) bool { return d.Name == destination }) {
 			continue
 		}
-		if !slices.Contains(scopes, s) {
-			return fmt.Errorf("unknown scope %q: want one of %s, stream:<destination>", s, strings.Join(scopes, ", "))
+		if !slices.Contains(collector.Scopes(), s) {
+			return fmt.Errorf("unknown scope %q: want one of %s, stream:<destination>", s, strings.Join(collector.Scopes(), ", "))
 		}
 	}
 	for _, s := range sites {

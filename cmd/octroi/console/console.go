@@ -28,7 +28,7 @@ var ErrOptions = errors.New("console is not configured")
 // The scopes that pages need.
 const (
 	scopeRights   = collector.ScopeRights
-	scopeJourneys = "journeys:read"
+	scopeJourneys = collector.ScopeJourneys
 )
 
 // Requests are the requests of data subjects. Safe for concurrent use.
