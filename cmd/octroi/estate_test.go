@@ -27,9 +27,9 @@ type estate struct {
 	till, officer string // tokens
 }
 
-func newEstate(t *testing.T) *estate {
+func newEstate(t *testing.T, flags ...string) *estate {
 	t.Helper()
-	e := &estate{site: newSite(t)}
+	e := &estate{site: newSite(t, flags...)}
 	e.edit("dir: spool", "dir: spool\n  segment_age: 1s", "notices: 24h", "notices: 1s")
 	e.till = e.token("till", collector.TokenClaims{Scopes: []string{"events:write", "consent:write", "consent:import"}, Declare: []string{"service"}})
 	e.officer = e.token("officer", collector.TokenClaims{Scopes: []string{"rights:manage", "rights:read", "admin"}})

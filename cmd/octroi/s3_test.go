@@ -32,10 +32,12 @@ type site struct {
 	cookie  *http.Cookie
 }
 
-func newSite(t *testing.T) *site {
+func newSite(t *testing.T, flags ...string) *site {
 	t.Helper()
 	s := &site{t: t, dir: filepath.Join(t.TempDir(), "data"), s3: s3test.Start(t), public: listenAddress(t), private: listenAddress(t)}
-	run(t, "octroi", "init", "--dir", s.dir, "--site", "shop", "--site-key", "demo", "--origin", "http://"+s.public, "--interval", "200ms")
+	run(t, "octroi", append([]string{
+		"init", "--dir", s.dir, "--site", "shop", "--site-key", "demo", "--origin", "http://" + s.public, "--interval", "200ms",
+	}, flags...)...)
 	s.edit("127.0.0.1:8080", s.public, "127.0.0.1:8081", s.private)
 	s.edit("directory: ../objects", fmt.Sprintf("s3:\n    endpoint: %s\n    bucket: %s\n    credentials: %s", s.s3.Proxy.Endpoint, s.s3.Bucket, s.s3.Credentials))
 	t.Cleanup(s.kill)
@@ -173,7 +175,7 @@ func (s *site) post(path string, body any) []byte {
 	return answer
 }
 
-func (s *site) consent() {
+func (s *site) consent(more ...string) {
 	s.t.Helper()
 	resp, err := http.Get("http://" + s.public + "/v1/notice?k=demo&language=fr")
 	if err != nil {
@@ -184,7 +186,11 @@ func (s *site) consent() {
 	if err := json.NewDecoder(resp.Body).Decode(&notice); err != nil {
 		s.t.Fatal(err)
 	}
-	s.post("/v1/consents", map[string]any{"k": "demo", "snapshot": notice.Snapshot, "purposes": map[string]bool{"audience": true}})
+	purposes := map[string]bool{"audience": true}
+	for _, id := range more {
+		purposes[id] = true
+	}
+	s.post("/v1/consents", map[string]any{"k": "demo", "snapshot": notice.Snapshot, "purposes": purposes})
 }
 
 // view sends page views whose campaign is their id; all must be accepted.
