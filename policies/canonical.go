@@ -49,6 +49,7 @@ type canonicalPurpose struct {
 	Roles         map[string]string    `json:"roles"`
 	TimePrecision int64                `json:"time_precision_seconds"`
 	Automated     bool                 `json:"automated_decisions,omitempty"`
+	Exemption     string               `json:"exemption,omitempty"`
 }
 
 type canonicalRecipient struct {
@@ -79,7 +80,7 @@ func (p *Purpose) canonical() canonicalPurpose {
 		Validity: p.Validity.String(), MinimumProof: p.MinimumProof.String(), OnWithdrawal: p.OnWithdrawal,
 		Retention: p.Retention.String(), SubjectNone: p.SubjectNone, Sharing: p.Sharing, Advertising: p.Advertising,
 		EventTypes: p.EventTypes, Fields: map[string]Treatment{}, Assessment: p.Assessment, Transfers: p.Transfers, Roles: p.Roles,
-		TimePrecision: int64(p.TimePrecision.Seconds()), Automated: p.AutomatedDecisions,
+		TimePrecision: int64(p.TimePrecision.Seconds()), Automated: p.AutomatedDecisions, Exemption: p.Exemption,
 	}
 	for field, treatment := range p.Fields {
 		if treatment != Drop { // a field that is dropped is one that is not named

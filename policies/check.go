@@ -24,6 +24,7 @@ func check(drafts []*draft, events *touchpoints, problems *Problems) {
 		x.checkBasis()
 		x.checkSubject()
 		x.checkLinking(drafts)
+		x.checkExemption()
 		x.checkLanguages(languages, events)
 		x.checkTransfers()
 		if events != nil {
@@ -92,6 +93,22 @@ func (x *draft) checkSubject() {
 		if x.Fields[field] == Pseudonymise { // it is made with the subject's key, and one for all would join the rows of a number
 			x.root.wrong("fields", fmt.Sprintf("%s: pseudonymise needs a subject", field), "write drop, or subject: required")
 		}
+	}
+}
+
+// checkExemption: what is read from a browser without a choice serves anonymous counts alone (ePrivacy Art. 5(3); consent.md G11).
+func (x *draft) checkExemption() {
+	if !x.root.has("exemption") {
+		return
+	}
+	if x.Basis != LegitimateInterest && x.Basis != "" {
+		x.root.wrong("exemption", fmt.Sprintf("has no meaning for basis %s", x.Basis), "remove it, or write basis: legitimate_interest")
+	}
+	if !x.SubjectNone {
+		x.root.wrong("exemption", "no exemption covers the data of a subject", "write subject: none, or ask for consent")
+	}
+	if x.Sharing || x.Advertising {
+		x.root.wrong("exemption", "no exemption covers sharing or advertising", "remove it, and ask for consent")
 	}
 }
 

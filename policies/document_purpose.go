@@ -25,7 +25,7 @@ func (d *document) readPurpose(root *value) *draft {
 	}
 	f := d.object(root, "", "purpose", "version", "basis", "title", "notice", "validity", "minimum_proof", "on_withdrawal",
 		"retention", "subject", "sharing", "advertising", "event_types", "fields", "recipients", "transfers", "assessment",
-		"roles", "time_precision", "automated_decisions")
+		"roles", "time_precision", "automated_decisions", "exemption")
 	x := &draft{root: f}
 	x.ID = f.name("purpose", "the purpose's name, such as audience")
 	f.missing("version", "version: 1, and one more with every change that an old consent does not cover")
@@ -49,6 +49,7 @@ func (d *document) readPurpose(root *value) *draft {
 	x.readRoles()
 	x.TimePrecision = f.precision("time_precision")
 	x.AutomatedDecisions = f.flag("automated_decisions")
+	x.Exemption = f.short("exemption")
 	return x
 }
 

@@ -10,14 +10,43 @@ import (
 	"strings"
 )
 
-//go:embed default/*.yaml
-var defaults embed.FS
+//go:embed default/*.yaml presets
+var embedded embed.FS
 
 // Default is the policy that comes with the program: service (contract), and the consents audience, linking, marketing and personalisation.
-func Default() fs.FS {
-	sub, err := fs.Sub(defaults, "default")
+func Default() fs.FS { return below("default") }
+
+// DefaultPreset is the name of Default among the presets.
+const DefaultPreset = "default"
+
+// Presets names the policies that come with the program, Default first.
+func Presets() []string {
+	names := []string{DefaultPreset}
+	folders, err := embedded.ReadDir("presets")
 	if err != nil {
-		panic(err) // "default" is a valid path
+		panic(err) // it is embedded
+	}
+	for _, f := range folders {
+		names = append(names, f.Name())
+	}
+	return names
+}
+
+// Preset is a policy that comes with the program; ok is false for a name that is not of Presets.
+func Preset(name string) (policy fs.FS, ok bool) {
+	switch {
+	case name == DefaultPreset:
+		return Default(), true
+	case slices.Contains(Presets(), name):
+		return below("presets/" + name), true
+	}
+	return nil, false
+}
+
+func below(folder string) fs.FS {
+	sub, err := fs.Sub(embedded, folder)
+	if err != nil {
+		panic(err) // the names are ours
 	}
 	return sub
 }

@@ -70,6 +70,25 @@ func (p *Policy) Languages() []string { return p.languages }
 // Source says in each language where the data comes from (GDPR Art. 15(1)(g)); empty where the policy does not say. It is shared and read-only.
 func (p *Policy) Source() map[string]string { return p.source }
 
+// Exempt lists, by name, the event types that may be sent without a choice: those that a purpose with an Exemption names. Where a consent purpose names
+// one as well, that purpose holds only after its choice: before it, the event is the exempt purpose's alone, with its fields and nobody's pseudonym. The
+// caller owns the list.
+func (p *Policy) Exempt() []string {
+	var exempt Mask
+	for _, x := range p.purposes {
+		if x.Exemption != "" {
+			exempt |= x.Bit()
+		}
+	}
+	names := []string{}
+	for _, t := range p.types {
+		if t.Purposes&exempt != 0 {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
 // Rules are the fields that each purpose lets through, with their treatment; a purpose without any has an empty map. The caller owns them.
 func (p *Policy) Rules() map[string]map[string]Treatment {
 	rules := make(map[string]map[string]Treatment, len(p.purposes))

@@ -115,6 +115,10 @@ type Purpose struct {
 	Roles         map[string]string    // role (controller, dpo, …) → who (GDPR Art. 30(1)(a))
 	TimePrecision time.Duration        // event time is truncated to it; default 1 s
 
+	// Exemption names the ePrivacy exemption (Art. 5(3)) under which the purpose reads what a browser tells of itself without a choice (G11); empty for
+	// none. Such a purpose has a legitimate interest and no subject: its rows are nobody's.
+	Exemption string
+
 	// AutomatedDecisions says that decisions of GDPR Art. 22(1) are made of the data, by automated means alone (Art. 15(1)(h)).
 	AutomatedDecisions bool
 }
