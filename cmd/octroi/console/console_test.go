@@ -196,7 +196,7 @@ func TestPages(t *testing.T) {
 			if !strings.Contains(page, `<html lang="`+language+`"`) || resp.Header.Get("Content-Language") != language {
 				t.Errorf("%s: not in %s", path, language)
 			}
-			for name, want := range map[string]string{"X-Frame-Options": "DENY", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"} {
+			for name, want := range map[string]string{"X-Frame-Options": "DENY", "Cache-Control": "no-store", "Referrer-Policy": "same-origin", "X-Content-Type-Options": "nosniff"} {
 				if got := resp.Header.Get(name); got != want {
 					t.Errorf("%s: %s is %q", path, name, got)
 				}
@@ -302,6 +302,7 @@ func TestForeignForms(t *testing.T) {
 		"no origin":            {"Origin", "null"},
 		"a site beside":        {"Sec-Fetch-Site", "same-site"},
 		"another site":         {"Sec-Fetch-Site", "cross-site"},
+		"typed by nobody":      {"Sec-Fetch-Site", "none"},
 		"no token of the form": {},
 	} {
 		if resp, _ := h.do(http.MethodPost, "/console/sign-out", cookie, url.Values{"csrf": {"guess"}}, headers...); resp.StatusCode != http.StatusForbidden {

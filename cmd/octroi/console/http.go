@@ -70,7 +70,7 @@ func protect(f *fiber.Ctx) {
 	f.Set(fiber.HeaderContentSecurityPolicy, contentPolicy)
 	f.Set(fiber.HeaderXFrameOptions, "DENY")
 	f.Set(fiber.HeaderXContentTypeOptions, "nosniff")
-	f.Set(fiber.HeaderReferrerPolicy, "no-referrer")
+	f.Set(fiber.HeaderReferrerPolicy, "same-origin") // with no-referrer a browser would hide the Origin of the console's own forms
 	f.Set("Cross-Origin-Opener-Policy", "same-origin")
 	f.Set("Cross-Origin-Resource-Policy", "same-origin")
 	f.Set(fiber.HeaderCacheControl, "no-store")
@@ -125,10 +125,11 @@ func (c *Console) open(scope string, page func(*visit) error) fiber.Handler {
 
 var errNoPage = errors.New("no such page")
 
-// foreign says whether a page of another origin sent a form. Browsers name the origin of every POST.
+// foreign says whether a page of another origin sent a form. Browsers say so of every POST: in Sec-Fetch-Site where the console is reached by https or on
+// this machine, else in Origin.
 func foreign(f *fiber.Ctx) bool {
-	if site := f.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
-		return true
+	if site := f.Get("Sec-Fetch-Site"); site != "" {
+		return site != "same-origin"
 	}
 	origin := f.Get(fiber.HeaderOrigin)
 	if origin == "" {
