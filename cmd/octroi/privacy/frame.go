@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"html/template"
+	"net/url"
 	"time"
 
 	"github.com/octroi/octroi/consent"
@@ -100,8 +101,14 @@ func (p *frame) Controller() string { return p.v.person.Site.Controller }
 // Contact is how it is reached.
 func (p *frame) Contact() consent.Contact { return p.v.person.Site.Contact }
 
-// PolicyURL is the privacy policy.
-func (p *frame) PolicyURL() string { return p.v.person.Site.PolicyURL }
+// PolicyURL is the privacy policy; empty where it is no page of the web.
+func (p *frame) PolicyURL() string {
+	u, err := url.Parse(p.v.person.Site.PolicyURL)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" {
+		return ""
+	}
+	return u.String()
+}
 
 // Authority is the one that a complaint may go to (GDPR Art. 77).
 func (p *frame) Authority() letter.Authority { return letter.CNIL() }
