@@ -2,6 +2,7 @@ package shop
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -18,6 +19,7 @@ type Till struct {
 	Site   string // name of the site
 	Token  string
 	Log    *slog.Logger
+	Pause  time.Duration // before an order is told again; default 2 s
 	orders chan Order
 }
 
@@ -25,12 +27,12 @@ type Till struct {
 const (
 	maxWaiting  = 256 // orders
 	tillTimeout = 10 * time.Second
-	tillPause   = 2 * time.Second // before an order is tried again
+	tillPause   = 2 * time.Second
 )
 
 // Open makes the till ready to take orders.
 func (t *Till) Open() *Till {
-	t.orders = make(chan Order, maxWaiting)
+	t.orders, t.Pause = make(chan Order, maxWaiting), cmp.Or(t.Pause, tillPause)
 	return t
 }
 
@@ -54,7 +56,7 @@ func (t *Till) Run(ctx context.Context) error {
 				select {
 				case <-ctx.Done():
 					return nil
-				case <-time.After(tillPause):
+				case <-time.After(t.Pause):
 				}
 			}
 		}

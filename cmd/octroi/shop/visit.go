@@ -91,14 +91,11 @@ func (p *page) Panel() bool { return p.shop.o.Stage != nil }
 // CookieName is the shop's own cookie.
 func (p *page) CookieName() string { return CookieName }
 
-// Privacy is the gateway's page of a person's rights, with the way back. what is the part of the page.
-func (p *page) Privacy(what string) string {
+// Privacy is the gateway's page of a person's rights, with the way back: its part for choices, access or erasure.
+func (p *page) Privacy(part string) string {
+	to := map[string]string{"choices": "/privacy?%s#choices", "access": "/privacy?%s#rights", "erasure": "/privacy/erasure?%s"}[part]
 	q := url.Values{"k": {p.shop.o.Key}, "language": {p.Language}, "return": {p.shop.o.Origin + "/" + p.Language + "/?back=1"}}
-	to := p.shop.o.Gateway + "/privacy?" + q.Encode()
-	if what != "" {
-		to += "#" + what
-	}
-	return to
+	return p.shop.o.Gateway + fmt.Sprintf(to, q.Encode())
 }
 
 // PanelWords is what the panel says, for its script.
@@ -220,7 +217,7 @@ func (v *visit) search() {
 	q := strings.TrimSpace(cut(v.r.URL.Query().Get("q"), maxQuery))
 	found := find(q)
 	if q != "" {
-		v.events = append(v.events, announced{"search", map[string]any{"search_terms": q, "results": len(found)}})
+		v.events = append(v.events, announced{"search", map[string]any{"search_terms": q}})
 	}
 	v.show("search", "search_title", searchPage{q, found})
 }

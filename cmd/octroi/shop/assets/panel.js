@@ -130,6 +130,9 @@
     return typeof v === "object" ? JSON.stringify(v) : String(v);
   }
 
+  // clock is a time as rows have it, in UTC, to be read.
+  function clock(text) { return text ? text.slice(0, 23).replace("T", " ").replace("Z", "") : ""; }
+
   // keptOf is what a row holds of a field.
   function keptOf(row, name) {
     if (name === "value" && row.value_minor !== undefined) return (row.value_minor / 100).toFixed(2) + " " + row.currency;
@@ -147,13 +150,13 @@
   function drawRow(e, at) {
     var row = at.row, fields = e.fields || {}, lines = [];
     Object.keys(fields).forEach(function (name) { lines.push(line(name, written(fields[name]), keptOf(row, name))); });
-    Object.keys(row.properties).forEach(function (name) { if (!(name in fields)) lines.push(line(name, "", row.properties[name])); });
+    Object.keys(row.properties).forEach(function (name) { if (!(name in fields)) lines.push(line(name, say("connection"), row.properties[name])); });
     lines.push(line(say("col_event_id"), e.id || e.order || "", row.event_id));
-    lines.push(line(say("col_time"), e.time || "", row.time));
-    lines.push(line(say("col_received_at"), "", row.received_at));
+    lines.push(line(say("col_time"), clock(e.time), clock(row.time)));
+    lines.push(line(say("col_received_at"), "", clock(row.received_at)));
     lines.push(line(say("col_device"), row.device ? say("cookie_secret") : "", row.device || say("nobody"), "whose"));
     lines.push(line(say("col_person"), row.person ? e.subject || say("login") : "", row.person || say("nobody"), "whose"));
-    lines.push(line(say("col_grants"), "", row.grants.map(function (g) { return say("purpose_" + g.purpose) + " (" + g.basis + ")"; }).join(", ")));
+    lines.push(line(say("col_grants"), "", row.grants.map(function (g) { return say("purpose_" + g.purpose) + " (" + say("basis_" + g.basis) + ")"; }).join(", ")));
     return make("table", {}, [
       make("thead", {}, [make("tr", {}, [make("th", { scope: "col" }, [say("what")]), make("th", { scope: "col" }, [say("sent")]), make("th", { scope: "col" }, [say("kept")])])]),
       make("tbody", {}, lines)

@@ -24,12 +24,4 @@
       octroi("identify", null);
     }
   });
-
-  // "My choices" opens the banner; without it, the link leads to the gateway's own page.
-  document.addEventListener("click", function (e) {
-    var link = e.target.closest && e.target.closest("[data-choices]");
-    if (!link || !window.octroi || !octroi.live) return;
-    e.preventDefault();
-    octroi("choices");
-  });
 })();
