@@ -30,7 +30,8 @@ type Touch struct {
 	grants   []pseudonymize.RowGrant // the row's, shared and read only
 }
 
-// Cell names one number of the state. No part of it holds the byte 0, and all together at most maxCellName bytes.
+// Cell names one number of the state. No part of it holds the byte 0; all together they stay well below the 1 KiB of a key of state, being names of the
+// configuration and labels of at most maxLabel bytes.
 type Cell struct {
 	Period  string // "2026-W47", "2026-11", "2026-11-22"
 	Site    string
@@ -117,9 +118,6 @@ const contribution = 1
 // maxContribution bounds the cells that one subject has in one period of one site.
 const maxContribution = 1000
 
-// maxCellName bounds a cell's name in bytes, below the 1 KiB of a key of state.
-const maxCellName = 512
-
 // counts are the cells of one period at one site.
 type counts map[Cell]Tally
 
@@ -133,6 +131,24 @@ func (c counts) add(o map[Cell]Tally, n int64) {
 			c[cell] = sum
 		}
 	}
+}
+
+// move adds what after holds beyond before. Most cells of a journey stay as they were.
+func (c counts) move(before, after counts) {
+	gone := counts{}
+	for cell, t := range before {
+		if now, ok := after[cell]; !ok || now != t {
+			gone[cell] = t
+		}
+	}
+	fresh := counts{}
+	for cell, t := range after {
+		if was, ok := before[cell]; !ok || was != t {
+			fresh[cell] = t
+		}
+	}
+	c.add(gone, -1)
+	c.add(fresh, 1)
 }
 
 // Report is one released report of a closed period: the bytes are kept, and never made again.

@@ -104,14 +104,6 @@ func (w *world) open() (err error) {
 
 func (w *world) close() error { return errors.Join(w.subjects.Close(), w.state.Close()) }
 
-// reopen is a restart of the process.
-func (w *world) reopen() {
-	w.t.Helper()
-	if err := errors.Join(w.close(), w.open()); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
 func (w *world) options() Options {
 	var purposes []string
 	for _, p := range w.policy.Purposes() {
