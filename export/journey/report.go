@@ -112,9 +112,9 @@ func (j *Journeys) current(q *Query, p period) (Answer, error) {
 	case err != nil:
 		return Answer{}, err
 	}
-	r := newRelease(c, before, j.rules(q.Site, p))
-	r.all.Period.Open = true
-	return r.answer(q.Report, q.Segment), nil
+	a := newRelease(c, before, j.rules(q.Site, p)).answer(q.Report, q.Segment)
+	a.Period.Open = true
+	return a, nil
 }
 
 // choose leaves of a map the columns that were asked for. The rest is a part of what is other, and nothing is known that was not.
