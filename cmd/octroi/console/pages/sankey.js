@@ -32,5 +32,6 @@
   }
 
   draw();
+  document.getElementById("flow-table").open = false; // it is long, and the picture is there
   window.addEventListener("resize", draw);
 })();
