@@ -39,6 +39,9 @@ func (v *visit) requestOf(b *rights.Brief) requestView {
 		}
 	}
 	x.Next = cmp.Or(v.words.Next[key], v.words.Next[string(b.State)])
+	if p := b.Package; p != nil && p.Open {
+		x.Stand = of(v.words.States, "ready")
+	}
 	if !x.Final {
 		x.Left = v.words.count(max(b.DaysLeft, 0), "day")
 	}
