@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/octroi/octroi/collector"
+	"github.com/octroi/octroi/export/journey"
 	"github.com/octroi/octroi/export/rights/access"
 	"github.com/octroi/octroi/policies"
 )
@@ -66,8 +67,8 @@ func (e *estate) byCampaign() map[string]loadedRow {
 	return rows
 }
 
-// shown is what a package tells of the warehouse's rows.
-func (e *estate) shown(text string) (campaigns []string, withheld int) {
+// shown is what a package tells of the rows of a destination.
+func (e *estate) shown(text, destination string) (campaigns []string, withheld int) {
 	e.t.Helper()
 	var data struct {
 		Destinations []struct {
@@ -80,7 +81,7 @@ func (e *estate) shown(text string) (campaigns []string, withheld int) {
 		e.t.Fatal(err)
 	}
 	for _, d := range data.Destinations {
-		if d.Destination != "warehouse" {
+		if d.Destination != destination {
 			continue
 		}
 		withheld = d.Withheld
@@ -95,9 +96,11 @@ func (e *estate) shown(text string) (campaigns []string, withheld int) {
 // wantShown holds a package against the campaigns that it is to show and the rows that it is to withhold, and answers its page.
 func (e *estate) wantShown(name string, archive []byte, withheld int, campaigns ...string) (page string) {
 	e.t.Helper()
-	got, held := e.shown(unzip(e.t, archive, access.DataFile))
-	if !slices.Equal(got, campaigns) || held != withheld {
-		e.t.Errorf("%s: %q are shown and %d withheld, want %q and %d", name, got, held, campaigns, withheld)
+	for _, destination := range []string{"warehouse", journey.Destination} {
+		got, held := e.shown(unzip(e.t, archive, access.DataFile), destination)
+		if !slices.Equal(got, campaigns) || held != withheld {
+			e.t.Errorf("%s of %s: %q are shown and %d withheld, want %q and %d", destination, name, got, held, campaigns, withheld)
+		}
 	}
 	return unzip(e.t, archive, access.PageFile)
 }
@@ -154,6 +157,11 @@ func TestFamilyTablet(t *testing.T) {
 	if row := e.byCampaign()["none-4"]; row.Device == "" || row.Person != "" {
 		t.Errorf("after the withdrawal: %+v", row)
 	}
+
+	e.carryOut(e.mine("erasure").ID)
+	if rows := e.rows("warehouse"); len(rows) != 0 || len(e.archived("warehouse")) != 0 {
+		t.Errorf("the tablet is erased, and %d of its rows are left", len(rows))
+	}
 }
 
 // tabletRows: none, Anna, Bert, none; one device throughout.
@@ -198,7 +206,7 @@ func (e *estate) tabletPackages(whileBert, whileNobody, ofAnna, ofBert asked, be
 	}
 	own(whileBert, http.StatusConflict) // he has signed out: whoever holds the tablet now may be somebody else
 	e.signIn(bert)
-	got, withheld := e.shown(unzip(e.t, own(whileBert, http.StatusOK), access.DataFile))
+	got, withheld := e.shown(unzip(e.t, own(whileBert, http.StatusOK), access.DataFile), "warehouse")
 	got = slices.DeleteFunc(got, func(c string) bool { return c == "none-3" }) // after he asked: it is there where it was sealed before the package
 	if want := []string{"bert-1", "bert-2", "none-1", "none-2"}; !slices.Equal(got, want) || withheld != 2 {
 		e.t.Errorf("the tablet while Bert is signed in: %q are shown and %d withheld, want %q and 2", got, withheld, want)

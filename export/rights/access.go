@@ -48,6 +48,9 @@ func (r *Requests) awaitSealed(ctx context.Context, q *requestRow) error {
 			return nil
 		}
 	}
+	if r.o.Journeys != nil && r.o.Journeys.Cursor() < q.Tail {
+		return nil // it folds as fast as it can
+	}
 	_, err := r.change(ctx, q.ID, func(t *state.Txn, q *requestRow) error {
 		if q.Step != spooled {
 			return nil
@@ -159,20 +162,12 @@ func (r *Requests) windowOf(q *requestRow, s subject.Subject) (*access.Window, e
 	if r.o.Journeys == nil {
 		return nil, nil
 	}
-	id, err := r.identity(q)
-	if err != nil {
-		return nil, err
-	}
 	rows, err := r.o.Journeys.Window(s)
 	if err != nil {
 		return nil, fmt.Errorf("reading the journey window: %w", err)
 	}
 	w := &access.Window{Destination: windowName}
 	for _, row := range rows {
-		if s.Kind() == subject.Device && row.PersonSlot != 0 && row.PersonSlot != id.With {
-			w.Withheld++
-			continue
-		}
 		if s.Kind() == subject.Person && row.Device != nil { // a person's device may be another's as well
 			row.Device = nil
 			row.Grants = slices.Clone(row.Grants)
@@ -182,7 +177,43 @@ func (r *Requests) windowOf(q *requestRow, s subject.Subject) (*access.Window, e
 		}
 		w.Rows = append(w.Rows, withoutSlots(row))
 	}
-	return w, nil
+	if s.Kind() == subject.Device {
+		err = r.addSignedIn(w, q, s)
+	}
+	return w, err
+}
+
+// addSignedIn adds what the window keeps of a device as a person's: that of whoever is signed in, and of the others how much it is.
+func (r *Requests) addSignedIn(w *access.Window, q *requestRow, device subject.Subject) error {
+	id, err := r.identity(q)
+	if err != nil {
+		return err
+	}
+	links, err := r.o.Ledger.Links(device)
+	if err != nil {
+		return fmt.Errorf("reading links: %w", err)
+	}
+	seen := map[subject.Slot]bool{}
+	for _, l := range links {
+		if seen[l.Person.Slot()] {
+			continue
+		}
+		seen[l.Person.Slot()] = true
+		rows, err := r.o.Journeys.Window(l.Person)
+		if err != nil && !errors.Is(err, subject.ErrShredded) {
+			return fmt.Errorf("reading the journey window: %w", err)
+		}
+		for _, row := range rows {
+			switch {
+			case row.DeviceSlot != device.Slot():
+			case l.Person.Slot() == id.With:
+				w.Rows = append(w.Rows, withoutSlots(row))
+			default:
+				w.Withheld++
+			}
+		}
+	}
+	return nil
 }
 
 // withoutSlots is a row as it may leave the gateway.

@@ -62,7 +62,9 @@ type Exit struct {
 type Journeys interface {
 	// Erase subtracts a subject inside t: what the purposes alone allowed, or, without any, everything.
 	Erase(t *state.Txn, s subject.Subject, purposes []string) error
-	// Window is what is kept of a subject's own touchpoints.
+	// Cursor is the spool position below which everything is in the window.
+	Cursor() uint64
+	// Window is what is kept of a subject's journey: of a device, what it did while nobody was signed in; of a person, on whatever device.
 	Window(s subject.Subject) ([]pseudonymize.Row, error)
 }
 

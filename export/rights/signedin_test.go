@@ -143,6 +143,7 @@ func TestErasureEndsPackagesBeside(t *testing.T) {
 		t.Fatalf("%+v", packed)
 	}
 	running := w.ask(t, proof.Access, s).ID
+	w.pages(t, s, 1, "spooled")
 	w.signOut(t, s)
 	own := w.ask(t, proof.Access, s).ID
 	if n := w.count(t, besideTable); n != 2 {
@@ -180,14 +181,39 @@ func TestErasureEndsPackagesBeside(t *testing.T) {
 	}
 }
 
-// window is a journey window that holds these rows.
+// window is a journey window that keeps these rows, by subject.
 type window struct {
-	rows []pseudonymize.Row
-	err  error
+	rows   map[subject.Slot][]pseudonymize.Row
+	cursor uint64
+	err    error
 }
 
-func (w window) Erase(*state.Txn, subject.Subject, []string) error  { return nil }
-func (w window) Window(subject.Subject) ([]pseudonymize.Row, error) { return w.rows, w.err }
+func (w window) Erase(*state.Txn, subject.Subject, []string) error { return nil }
+func (w window) Cursor() uint64                                    { return w.cursor }
+func (w window) Window(s subject.Subject) ([]pseudonymize.Row, error) {
+	return w.rows[s.Slot()], w.err
+}
+
+// A package waits for what the journey window has not yet folded.
+func TestAccessAwaitsWindow(t *testing.T) {
+	t.Parallel()
+	own := new(window)
+	w := newWorld(t, func(o *Options) { o.Journeys = own })
+	_, s := w.mint(t)
+	w.pages(t, s, 1, "mine")
+	id := w.ask(t, proof.Access, s).ID
+	for range 3 {
+		w.Pass(t.Context())
+		w.ship(t)
+	}
+	if q := w.row(t, id); q.Step != spooled {
+		t.Fatalf("it did not wait: %s", q.Step)
+	}
+	own.cursor = w.spool.Tail()
+	if q := w.end(t, &servant{w: w, name: "custodian-one"}, id); q.State != Completed {
+		t.Errorf("%+v", q)
+	}
+}
 
 // What the gateway's own journey window keeps is shown by the same rule, without anybody else's pseudonym, and without slots.
 func TestWindowOfPackage(t *testing.T) {
@@ -195,7 +221,9 @@ func TestWindowOfPackage(t *testing.T) {
 	own := new(window)
 	w := newWorld(t, func(o *Options) { o.Journeys = own })
 	_, s := w.mint(t, policies.Linking)
-	anna, bert := w.signIn(t, s, "anna"), w.declare(t, "bert")
+	bert, anna := w.signIn(t, s, "bert"), w.signIn(t, s, "anna")
+	w.signIn(t, s, "bert") // a second time: his are counted once
+	w.signIn(t, s, "anna")
 	device := &[16]byte{0xd0}
 	touch := func(id byte, p subject.Subject) pseudonymize.Row {
 		row := pseudonymize.Row{
@@ -207,7 +235,11 @@ func TestWindowOfPackage(t *testing.T) {
 		}
 		return row
 	}
-	own.rows = []pseudonymize.Row{touch(1, subject.Subject{}), touch(2, anna), touch(3, bert), touch(4, bert)}
+	elsewhere := touch(5, anna)
+	elsewhere.DeviceSlot++
+	own.rows = map[subject.Slot][]pseudonymize.Row{
+		s.Slot(): {touch(1, subject.Subject{})}, anna.Slot(): {touch(2, anna), elsewhere}, bert.Slot(): {touch(3, bert), touch(4, bert)},
+	}
 	look := func(s subject.Subject) *access.Window {
 		q, _, err := w.submit(t.Context(), submission{right: proof.Access, origin: proof.ByDPO, actor: "token:officer", subject: s})
 		if err != nil {
@@ -231,11 +263,10 @@ func TestWindowOfPackage(t *testing.T) {
 	if x := look(s); len(x.Rows) != 1 || x.Withheld != 3 {
 		t.Errorf("of the device: %+v", x)
 	}
-	own.rows = own.rows[1:2]
-	if x := look(anna); len(x.Rows) != 1 || x.Withheld != 0 || x.Rows[0].Device != nil || x.Rows[0].Grants[0].Ref != [16]byte{} {
+	if x := look(anna); len(x.Rows) != 2 || x.Withheld != 0 || x.Rows[0].Device != nil || x.Rows[0].Grants[0].Ref != [16]byte{} {
 		t.Errorf("of Anna: %+v", x)
 	}
-	if own.rows[0].Grants[0].Slot == 0 || own.rows[0].Grants[0].Ref == [16]byte{} {
+	if kept := own.rows[anna.Slot()][0].Grants[0]; kept.Slot == 0 || kept.Ref == [16]byte{} {
 		t.Error("the window's own rows were changed")
 	}
 	own.err = errors.New("the window is away")
