@@ -94,7 +94,38 @@ func describePolicy(w io.Writer, p *policies.Policy) error {
 		for _, r := range x.Recipients {
 			names = append(names, r.Destination+" ("+r.Name+")")
 		}
-		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\n", x.ID, x.Version, x.Basis, x.Retention, strings.Join(x.EventTypes, " "), strings.Join(names, ", "))
+		types := strings.Join(x.EventTypes, " ")
+		if x.ID == policies.Linking {
+			types = "(those of the other consents, while a device is linked to a person)"
+		}
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\n", x.ID, x.Version, x.Basis, x.Retention, types, strings.Join(names, ", "))
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	return describeMarks(w, p)
+}
+
+// describeMarks says what of the purposes a table of them does not show.
+func describeMarks(w io.Writer, p *policies.Policy) error {
+	var lines []string
+	for _, x := range p.Purposes() {
+		if x.Exemption != "" {
+			lines = append(lines, x.ID+": sent without a choice, and of nobody: "+x.Exemption)
+		}
+		if x.Advertising {
+			lines = append(lines, x.ID+": serves advertising")
+		}
+		if x.Sharing {
+			lines = append(lines, x.ID+": is shared with third parties")
+		}
+		if x.AutomatedDecisions {
+			lines = append(lines, x.ID+": decisions are made by automated means alone (GDPR Art. 22)")
+		}
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "\n%s\n", strings.Join(lines, "\n"))
+	return err
 }

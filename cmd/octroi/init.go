@@ -9,12 +9,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/template"
 	"time"
 
 	"github.com/octroi/octroi/cmd/internal/keyfile"
 	"github.com/octroi/octroi/export"
+	"github.com/octroi/octroi/export/journey"
 	"github.com/octroi/octroi/policies"
 	"github.com/spf13/cobra"
 )
@@ -37,6 +39,7 @@ type initPlan struct {
 	jurisdiction string
 	controller   string
 	email        string // of the data protection officer
+	preset       string // of the policies; empty: the default
 	destinations []string
 	objects      string // folder of the directory store
 	interval     string
@@ -68,11 +71,16 @@ init never overwrites: in a folder that has an installation it changes nothing a
 		Example: `  octroi init --dir /srv/octroi --site shop --origin https://shop.example \
     --controller "Shop SA" --destination warehouse --destination accounting
   octroi check --config /srv/octroi/gateway/octroi.yaml
-  octroi serve --config /srv/octroi/gateway/octroi.yaml`,
+  octroi serve --config /srv/octroi/gateway/octroi.yaml
+
+  octroi init --preset cnil-exempt      only anonymous counts, which in France need no consent`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if p.key == "" {
 				p.key = p.site
+			}
+			if !cmd.Flags().Changed("destination") && p.preset != policies.DefaultPreset {
+				p.destinations = presetDestinations(p.preset)
 			}
 			if err := p.check(); err != nil {
 				return usageError{err}
@@ -93,7 +101,8 @@ init never overwrites: in a folder that has an installation it changes nothing a
 	f.StringVar(&p.jurisdiction, "jurisdiction", "FR", "country whose practice applies (ISO 3166-1)")
 	f.StringVar(&p.controller, "controller", "Example controller", "legal name of the controller (GDPR Art. 4(7))")
 	f.StringVar(&p.email, "contact-email", "", "where persons reach the data protection officer, as receipts name it")
-	f.StringSliceVar(&p.destinations, "destination", []string{"warehouse", "accounting"}, "recipient of batches; repeat for more")
+	f.StringVar(&p.preset, "preset", policies.DefaultPreset, "policies to begin with: "+strings.Join(policies.Presets(), " or "))
+	f.StringSliceVar(&p.destinations, "destination", []string{"warehouse", "accounting"}, "recipient of batches, repeat for more; of another preset, its recipients")
 	f.StringVar(&p.objects, "objects", "../objects", "folder of the directory store, relative to gateway/; S3 is set in octroi.yaml")
 	f.BoolVar(&p.login, "login", false, "make the site a key for login claims, so that a login links a browser to a person")
 	f.StringVar(&p.interval, "interval", "60s", "a batch is sealed at most this long after its first event")
@@ -110,6 +119,10 @@ func (p *initPlan) check() error {
 	interval, err := time.ParseDuration(p.interval)
 	if err != nil || interval < minInterval || interval > maxInterval {
 		wrong.add("--interval", "want a time from %s to %s, such as 60s", minInterval, maxInterval)
+	}
+	if _, ok := policies.Preset(cmp.Or(p.preset, policies.DefaultPreset)); !ok {
+		wrong.add("--preset", "%q is none of %s", p.preset, strings.Join(policies.Presets(), ", "))
+		return errors.Join(wrong.found...) // it has no destinations either
 	}
 	if p.controller == "" {
 		wrong.add("--controller", "is missing")
@@ -160,7 +173,7 @@ func (p *initPlan) create() error {
 	if err := p.writeCustodian(destinations); err != nil {
 		return err
 	}
-	if err := copyPolicies(filepath.Join(gateway, "policies")); err != nil {
+	if err := p.copyPolicies(filepath.Join(gateway, "policies")); err != nil {
 		return err
 	}
 	// Created here and not by serve: a store that is missing later is a mount that is missing, and must not be replaced by an empty folder.
@@ -242,8 +255,31 @@ func (p *initPlan) handOut(keys string) error {
 	return nil
 }
 
-func copyPolicies(dir string) error {
-	fsys := policies.Default()
+// presetDestinations are the recipients that a preset's purposes name, but for the gateway's own; none for what is no preset.
+func presetDestinations(preset string) (names []string) {
+	fsys, ok := policies.Preset(preset)
+	if !ok {
+		return nil
+	}
+	policy, err := policies.Load(fsys)
+	if err != nil {
+		panic(err) // a test loads them all
+	}
+	for _, x := range policy.Purposes() {
+		for _, r := range x.Recipients {
+			if r.Destination != journey.Destination && !slices.Contains(names, r.Destination) {
+				names = append(names, r.Destination)
+			}
+		}
+	}
+	return names
+}
+
+func (p *initPlan) copyPolicies(dir string) error {
+	fsys, ok := policies.Preset(cmp.Or(p.preset, policies.DefaultPreset))
+	if !ok {
+		return fmt.Errorf("no preset %q", p.preset)
+	}
 	return fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
