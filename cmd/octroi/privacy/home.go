@@ -10,6 +10,7 @@ import (
 
 	"github.com/octroi/octroi/consent"
 	"github.com/octroi/octroi/policies"
+	"github.com/octroi/octroi/pseudonymize/subject"
 )
 
 // The bounds of what one page shows. An access package has all of it.
@@ -240,7 +241,7 @@ func (v *visit) fillLinks(h *homePage) error {
 		return fmt.Errorf("showing links: %w", err)
 	}
 	person, err := v.p.o.Ledger.Linked(v.person.Device)
-	if err != nil {
+	if err != nil && !errors.Is(err, subject.ErrShredded) { // whoever has signed in is being erased
 		return fmt.Errorf("showing links: %w", err)
 	}
 	slices.Reverse(links) // the newest first

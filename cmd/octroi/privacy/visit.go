@@ -15,6 +15,7 @@ import (
 	"github.com/octroi/octroi/collector"
 	"github.com/octroi/octroi/consent"
 	"github.com/octroi/octroi/export/rights"
+	"github.com/octroi/octroi/pseudonymize/subject"
 )
 
 // visit is one request for a page, or one post of a form. It holds copies of what the browser sent.
@@ -257,6 +258,7 @@ var causes = [...]struct {
 }{
 	{rights.ErrNoRequest, http.StatusNotFound, "no_request"},
 	{rights.ErrNoMatch, http.StatusNotFound, "nobody"},
+	{subject.ErrShredded, http.StatusNotFound, "nobody"}, // erased meanwhile
 	{rights.ErrTransition, http.StatusConflict, "too_late"},
 	{rights.ErrOpened, http.StatusGone, "opened"},
 	{rights.ErrNotReady, http.StatusNotFound, "not_ready"},
