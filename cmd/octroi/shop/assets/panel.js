@@ -114,9 +114,12 @@
     return b;
   }
 
+  // statusOf tells what waits for a choice from what waits for the next post.
+  function statusOf(e) { return e.status === "held" && choice && choice.state === "given" ? "going" : e.status; }
+
   function why(e) {
     if (e.rows.length) return "";
-    if (e.status === "held") return say("why_held");
+    if (e.status === "held") return say("why_" + statusOf(e));
     if (e.status === "dropped") return say("why_" + e.reason);
     if (e.status === "refused") {
       return e.reason === "no_consent" ? say("why_no_consent", say("purpose_" + e.purpose)) : e.reason === "duplicate" ? say("why_duplicate") : say("why_other", e.reason);
@@ -181,7 +184,7 @@
     var item = make("li", { "class": "entry is-" + e.status }, [
       make("div", { "class": "entry-head" }, [
         make("b", {}, [say("type_" + (e.order ? "order" : e.type))]), make("time", { datetime: stamp.toISOString() }, [stamp.toLocaleTimeString()]),
-        make("span", { "class": "badge" }, [say("status_" + e.status)])
+        make("span", { "class": "badge" }, [say("status_" + statusOf(e))])
       ]),
       reason && make("p", { "class": "why" }, [reason])
     ]);
