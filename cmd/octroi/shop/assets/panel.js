@@ -183,7 +183,7 @@
     list.querySelectorAll("details.at").forEach(function (d) { opened[d.dataset.key] = d.open; });
     var item = make("li", { "class": "entry is-" + e.status }, [
       make("div", { "class": "entry-head" }, [
-        make("b", {}, [say("type_" + (e.order ? "order" : e.type))]), make("time", { datetime: stamp.toISOString() }, [stamp.toLocaleTimeString()]),
+        make("b", {}, [say("type_" + (e.order ? "order" : e.type))]), make("time", { datetime: stamp.toISOString() }, [stamp.toLocaleTimeString(document.documentElement.lang)]),
         make("span", { "class": "badge" }, [say("status_" + statusOf(e))])
       ]),
       reason && make("p", { "class": "why" }, [reason])
