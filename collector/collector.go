@@ -6,6 +6,8 @@
 //   - An event passes one way only: decode → admit (resolve, ledger.Check, pseudonymize.Apply) → spool.Append → 202. A 202 names every event that
 //     was not accepted, with a reason of a closed list.
 //   - A site key speaks only for the device whose credential came with the request (G15); whoever names another subject needs a token.
+//   - A device is linked to a person by a token, or by a claim that the site has signed and that no other device has used; to a site key every reason
+//     of the person's why not reads the same.
 //   - Whatever fails on the way is a 503, never an acceptance (G2).
 //   - No error, log line or metric label holds anything that a client sent (architecture.md, invariant 3).
 package collector
