@@ -42,7 +42,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo "settings: OCTROI_CACHE (tools: $(OCTROI_CACHE)), TEST_ARGS, REAL_ARGS, BENCH_ARGS, FUZZ_TIME ($(FUZZ_TIME))"
 
-run: build ## build, then show a simulated shop with all that becomes of its events (Ctrl-C ends it)
+run: build ## build, then run everything here, with a shop to click through (Ctrl-C ends it)
 	./bin/octroi demo
 
 build: ## build the programs into bin/

@@ -44,7 +44,9 @@ func categories() []category {
 	}
 }
 
-func products() []product {
+func products() []product { return slices.Concat(teas(), tableware(), foods()) }
+
+func teas() []product {
 	return []product{
 		{
 			"spring-tea", "tea",
@@ -70,6 +72,11 @@ func products() []product {
 			text{"Doux, sans théine, écorces d'orange. Boîte de 100 g.", "Mild, no caffeine, orange peel. 100 g tin."},
 			950,
 		},
+	}
+}
+
+func tableware() []product {
+	return []product{
 		{
 			"teapot", "table",
 			text{"Théière en grès", "Stoneware teapot"},
@@ -94,6 +101,11 @@ func products() []product {
 			text{"Maille fine en inox, pour une tasse.", "Fine steel mesh, for one cup."},
 			750,
 		},
+	}
+}
+
+func foods() []product {
+	return []product{
 		{
 			"honey", "pantry",
 			text{"Miel de lavande", "Lavender honey"},
