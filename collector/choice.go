@@ -30,6 +30,7 @@ type browserChoice struct {
 	ValidUntil time.Time       `json:"valid_until,omitzero"` // the first end of what stands
 	Ask        bool            `json:"ask"`                  // some purpose is not decided: the person may be asked (C8)
 	Exempt     []string        `json:"exempt"`               // event types that need no choice (G11)
+	ExemptFor  []string        `json:"exempt_purposes"`      // the purposes of those: what an objection names
 	Objected   bool            `json:"objected"`             // to those, by this browser: they are refused
 	Linked     bool            `json:"linked"`               // to a person who has signed in
 	Time       time.Time       `json:"time"`                 // the gateway's clock: an event's time is held against the consent's (G14)
@@ -56,7 +57,8 @@ func (c *Collector) getChoice(r *request) (reply, error) {
 		return reply{}, err
 	}
 	now := c.o.Now().UTC()
-	out := browserChoice{State: choiceNone, Purposes: map[string]bool{}, Exempt: []string{}, Time: now}
+	out := browserChoice{State: choiceNone, Purposes: map[string]bool{}, Exempt: c.o.Policy.Exempt(), Objected: r.objected, Time: now}
+	out.ExemptFor, _ = c.objections(nil)
 	switch {
 	case device.Exists():
 		err = c.readChoice(&out, device, now)

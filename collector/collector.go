@@ -79,6 +79,7 @@ type Collector struct {
 	names    map[string]*source // by name
 	origins  map[string]bool    // of any site: may read errors
 	kinds    map[string]*kind   // event types by name
+	exempt   policies.Mask      // purposes whose event types need no choice (G11)
 	address  bool               // some purpose keeps something of the field ip, so it is filled from the connection
 	agent    bool               // … of the field user_agent
 	tokens   *verifier
@@ -216,6 +217,11 @@ func (c *Collector) addKinds() {
 			}
 		}
 		c.kinds[t.Name] = k
+	}
+	for _, p := range c.o.Policy.Purposes() {
+		if p.Exemption != "" {
+			c.exempt |= p.Bit()
+		}
 	}
 	fields := c.o.Policy.FieldNames()
 	c.address, c.agent = slices.Contains(fields, "ip"), slices.Contains(fields, "user_agent")

@@ -23,6 +23,7 @@ type recorded struct {
 	ValidUntil time.Time       `json:"valid_until,omitzero"`
 	Receipt    string          `json:"receipt,omitempty"`
 	Credential string          `json:"credential,omitempty"` // for apps, when asked for
+	Objected   []string        `json:"objected,omitempty"`   // purposes that need no consent, to which the browser objects from now on (G11)
 }
 
 // consentBody is the text of a consent post (G12: at most 16 KiB, also decompressed).

@@ -141,6 +141,7 @@ func open(t testing.TB, change ...func(*collector.Options, *spool.Options)) *edg
 	for _, f := range change {
 		f(&o, &so)
 	}
+	e.policy = o.Policy
 	e.openState()
 	var err error
 	if e.spool, err = spool.Open(so); err != nil {

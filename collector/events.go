@@ -75,6 +75,7 @@ type admission struct {
 	device   subject.Subject // whose credential came with the request
 	agent    string
 	network  string // the client's
+	objected policies.Mask
 	received time.Time
 	ctx      context.Context
 }
@@ -123,6 +124,9 @@ func (a *admission) run(r *request, batch native.Batch) (reply, error) {
 	}
 	if a.device, err = a.c.device(a.who.credential, a.who.has); err != nil {
 		return reply{}, err
+	}
+	if r.objected && a.who.token == nil {
+		a.objected = a.c.exempt
 	}
 	a.connection(r)
 	for i := range batch.Submissions {
@@ -246,7 +250,7 @@ func (a *admission) admit(i int, s *wire.Submission) error {
 	}
 	grants, refusal, err := a.c.o.Ledger.Check(&consent.Query{
 		Type: it.kind.EventType, Device: it.device, Person: it.person,
-		Time: s.Touchpoint.Time, Received: a.received, Imported: a.who.token != nil,
+		Time: s.Touchpoint.Time, Received: a.received, Imported: a.who.token != nil, Objected: a.objected,
 	})
 	if err != nil {
 		return fmt.Errorf("checking consent: %w", err) // G2

@@ -219,6 +219,7 @@ func (c *Collector) read(f *fiber.Ctx, route route) *request {
 		contentType: f.Get(fiber.HeaderContentType), encoding: f.Get(fiber.HeaderContentEncoding),
 		agent: f.Get(fiber.HeaderUserAgent), address: c.clientAddress(f), body: f.Request().Body(),
 	}
+	r.objected = f.Cookies(objectedName) != ""
 	if route == routeEvents {
 		return r
 	}

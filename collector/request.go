@@ -55,6 +55,7 @@ type request struct {
 	fetchSite     string // Sec-Fetch-Site
 	cookie        string // credential
 	refused       string // notice version that the browser remembers to have refused
+	objected      bool   // the browser remembers an objection to what needs no choice (G11)
 	authorization string
 	contentType   string
 	encoding      string
@@ -84,6 +85,7 @@ const (
 	cookieName    = "__Host-octroi"
 	cookieDevName = "octroi-dev"
 	refusedName   = "octroi-refused"
+	objectedName  = "octroi-objected"
 )
 
 // maxCookieAge is the longest that browsers keep a cookie.

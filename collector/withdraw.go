@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/octroi/octroi/collector/wire/native"
 	"github.com/octroi/octroi/consent"
@@ -47,7 +48,51 @@ func (c *Collector) postWithdraw(r *request) (reply, error) {
 		return reply{}, errSpeaks // G15
 	}
 	w.Site, w.Entity, w.Evidence = site.ledger, site.Name, r.circumstances()
+	if r.authorization == "" { // an app keeps no cookies: it remembers itself what its user objects to
+		return c.withdrawOrObject(device, w)
+	}
 	return c.withdraw(device, w)
+}
+
+// withdrawOrObject withdraws consents and takes objections to what needs none (GDPR Art. 21(1)). An objection has no record, since what is counted of
+// nobody has no subject: a cookie that is the same for everybody remembers it, as long as browsers keep one (G11).
+func (c *Collector) withdrawOrObject(device subject.Subject, w consent.Withdrawal) (reply, error) {
+	objected, consents := c.objections(w.Purposes)
+	if len(objected) == 0 {
+		return c.withdraw(device, w)
+	}
+	out := recorded{State: consent.ConsentWithdrawn, Purposes: map[string]bool{}}
+	if device.Exists() && (len(w.Purposes) == 0 || len(consents) > 0) {
+		w.Purposes = consents
+		rec, err := c.recordWithdrawal(device, w)
+		if err != nil && !errors.Is(err, errNoSubject) {
+			return reply{}, err
+		}
+		if err == nil {
+			out = answerOf(rec)
+			c.tally.consent(rec.State)
+		}
+	}
+	out.Objected = objected
+	answer, err := jsonReply(http.StatusOK, out)
+	answer.cookies = []cookie{{name: objectedName, value: "1", age: maxCookieAge}}
+	return answer, err
+}
+
+// objections are those of the purposes that need no choice, and the rest; of none named, all of those.
+func (c *Collector) objections(named []string) (objected, rest []string) {
+	objected = []string{}
+	for _, p := range c.o.Policy.Purposes() {
+		if c.exempt&p.Bit() != 0 && (len(named) == 0 || slices.Contains(named, p.ID)) {
+			objected = append(objected, p.ID)
+		}
+	}
+	for _, id := range named {
+		if !slices.Contains(objected, id) {
+			rest = append(rest, id)
+		}
+	}
+	return objected, rest
 }
 
 func (c *Collector) withdrawNamed(who caller, site *source, in native.Withdrawal, w consent.Withdrawal) (reply, error) {
@@ -85,19 +130,27 @@ func (c *Collector) person(ids []subject.Identifier) (subject.Subject, error) {
 }
 
 func (c *Collector) withdraw(s subject.Subject, w consent.Withdrawal) (reply, error) {
+	rec, err := c.recordWithdrawal(s, w)
+	if err != nil {
+		return reply{}, err
+	}
+	return c.recordedReply(http.StatusOK, rec.State, answerOf(rec))
+}
+
+func (c *Collector) recordWithdrawal(s subject.Subject, w consent.Withdrawal) (consent.Recorded, error) {
 	if !s.Exists() {
-		return reply{}, errNoSubject
+		return consent.Recorded{}, errNoSubject
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.o.Deadline)
 	defer cancel()
 	rec, err := c.o.Ledger.Withdraw(ctx, s, w)
 	if errors.Is(err, subject.ErrShredded) { // erased meanwhile: nothing of it stands
-		return reply{}, errNoSubject
+		return rec, errNoSubject
 	}
 	if err != nil {
-		return reply{}, fmt.Errorf("recording withdrawal: %w", err)
+		return rec, fmt.Errorf("recording withdrawal: %w", err)
 	}
-	return c.recordedReply(http.StatusOK, rec.State, answerOf(rec))
+	return rec, nil
 }
 
 // getCurrent is what the device's own choices are, or that this browser refused what is still asked.

@@ -50,6 +50,7 @@ type Query struct {
 	Time     time.Time           // the event's own time (C6, G14)
 	Received time.Time           // zero: now
 	Imported bool                // a back-end's history: the consent is judged at the event's own time and must not be revoked now (C6)
+	Objected policies.Mask       // purposes without a subject to which whoever asks objected (G11): they let nothing in
 }
 
 // Check answers which purposes of q.Type hold. It fails closed: an unreadable row is an error (503), never a grant, and so is a state that takes no
@@ -75,8 +76,11 @@ func (l *Ledger) Check(q *Query) (g Grants, refused Refusal, err error) {
 	if err != nil {
 		return Grants{}, Refusal{}, err
 	}
-	refused.Reason = NoConsent                                                                                  // G1: also for a type that no purpose names
-	for m := uint64(q.Type.Purposes &^ l.linkingBit); m != 0 && g.n < policies.MaxPurposesPerType; m &= m - 1 { // linking lets nothing in
+	refused.Reason = NoConsent // G1: also for a type that no purpose names
+	if m := uint64(q.Type.Purposes & q.Objected); m != 0 {
+		refused = Refusal{Objected, l.purposes[bits.TrailingZeros64(m)].ID}
+	}
+	for m := uint64(q.Type.Purposes &^ q.Objected &^ l.linkingBit); m != 0 && g.n < policies.MaxPurposesPerType; m &= m - 1 { // linking lets nothing in
 		p := l.purposes[bits.TrailingZeros64(m)]
 		if p.SubjectNone && p.Basis != policies.Consent {
 			g.add(Grant{Purpose: p})

@@ -16,6 +16,8 @@
       free: "You are free to refuse: nothing else changes. You can change your mind at any time, through “My choices”.",
       refuse: "Refuse all", accept: "Accept all", choose: "Choose", save: "Save my choices", close: "Close without changing",
       read: "Full text", notice: "Privacy notice", choices: "My choices",
+      count: "Some visits are counted without your agreement: anonymously, with no cookie. You can object, without giving a reason.",
+      object: "Object to the count", objected: "You have objected to the anonymous count of visits: nothing is sent for it from this browser.",
       opened: "Privacy choices are open at the top of the page.", done: "Your choice has been taken into account.",
       changed: "The text has changed meanwhile. Please choose again.", failed: "The choices cannot be read at the moment. You can still refuse all."
     },
@@ -24,6 +26,8 @@
       free: "Vous êtes libre de refuser : rien d’autre ne change. Vous pouvez changer d’avis à tout moment, par « Mes choix ».",
       refuse: "Tout refuser", accept: "Tout accepter", choose: "Choisir", save: "Enregistrer mes choix", close: "Fermer sans rien changer",
       read: "Texte complet", notice: "Informations sur vos données", choices: "Mes choix",
+      count: "Certaines visites sont comptées sans votre accord : de façon anonyme, sans cookie. Vous pouvez vous y opposer, sans donner de motif.",
+      object: "S’opposer au comptage", objected: "Vous vous êtes opposé au comptage anonyme des visites : rien n’est envoyé pour lui depuis ce navigateur.",
       opened: "Les choix sur vos données sont ouverts en haut de la page.", done: "Votre choix est pris en compte.",
       changed: "Le texte a changé entre-temps. Choisissez à nouveau, s’il vous plaît.",
       failed: "Les choix ne peuvent pas être lus en ce moment. Vous pouvez toujours tout refuser."
@@ -43,7 +47,7 @@
     ".buttons{display:grid;grid-template-columns:repeat(auto-fit,minmax(180px,1fr));gap:8px;padding:12px 20px 16px;border-top:1px solid var(--l)}" +
     "button{font:inherit;font-weight:600;min-height:44px;padding:8px 12px;cursor:pointer;color:var(--t);background:var(--a);border:2px solid var(--a);" +
     "border-radius:var(--r)}a{color:inherit}:focus-visible{outline:3px solid var(--c);outline-offset:2px}h2:focus{outline:0}" +
-    ".buttons .plain{color:var(--c);background:none;border-color:transparent;text-decoration:underline;font-weight:400}" +
+    ".buttons .plain{color:var(--c);background:none;border-color:transparent;text-decoration:underline;font-weight:400;grid-column:1/-1}" +
     ".reopen{position:fixed;left:12px;bottom:12px;min-height:36px;padding:4px 12px;font-size:14px;font-weight:400}" +
     ".status{position:fixed;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);margin:0}" +
     "@media(max-width:480px){.buttons{grid-template-columns:1fr 1fr;padding:12px}.buttons .wide{grid-column:1/-1}.text{padding:12px 14px 4px}" +
@@ -117,10 +121,11 @@
 
   // fill makes the content anew: of the first question, or of the choices one by one.
   function fill(detail, message) {
-    var list = served ? served.purposes : [];
-    var buttons = [press(t.refuse, "", function () { choose(false); })];
+    var list = served ? served.purposes : [], counts = detail && (choice.exempt || []).length > 0, buttons = [];
+    if (served || !counts) buttons.push(press(t.refuse, "", function () { choose(false); }));
     if (served) buttons.push(press(t.accept, "", function () { choose(true); }));
     if (detail && served) buttons.push(press(t.save, "wide", function () { choose(); }));
+    if (counts && !choice.objected) buttons.push(press(t.object, "wide", object));
     if (detail) buttons.push(press(t.close, "wide plain", function () { dialog.close(); }));
     else buttons.push(press(t.choose, "wide choose", function () { open(true); }));
     var url = served && /^https?:/.test(served.notice.url) && served.notice.url;
@@ -128,9 +133,10 @@
       make("div", { className: "text", tabIndex: 0 }, [
         make("h2", { id: "title", textContent: t.title, tabIndex: -1 }),
         message && make("p", { textContent: message, role: "alert" }),
-        make("p", { id: "intro", textContent: served ? t.intro : t.failed }),
+        make("p", { id: "intro", textContent: served ? t.intro : counts ? count() : t.failed }),
         make("ul", { lang: served ? served.notice.language : "" }, list.map(function (p) { return item(p, detail); })),
         served && make("p", { textContent: t.free }),
+        served && counts && make("p", { textContent: count() }),
         url && make("p", {}, [make("a", { href: url, textContent: t.notice, target: "_blank", rel: "noopener" })])
       ]),
       make("div", { className: "buttons" }, buttons));
@@ -176,15 +182,27 @@
     button.hidden = !!d.querySelector("[data-octroi-choices]");
   }
 
+  function count() { return choice.objected ? t.objected : t.count; }
+
+  // object leaves the consents as they are (GDPR Art. 21(1)).
+  function object() {
+    end();
+    octroi("withdraw", choice.exempt_purposes);
+  }
+
+  function end() {
+    asked = inDetail = false;
+    dialog.close();
+    leaveButton();
+    say(t.done);
+  }
+
   // choose takes all, nothing, or what is ticked.
   function choose(all) {
     var purposes = {};
     if (served) served.purposes.forEach(function (p) { purposes[p.id] = all === true; });
     if (all === undefined) dialog.querySelectorAll("input").forEach(function (box) { purposes[box.value] = box.checked; });
-    asked = inDetail = false;
-    dialog.close();
-    leaveButton();
-    say(t.done);
+    end();
     if (served) record(purposes);
     else octroi("withdraw");
   }
@@ -243,7 +261,7 @@
         attach();
         open(false);
       });
-    } else if (what.state !== "none") ready(function () {
+    } else if (what.state !== "none" || what.exempt.length) ready(function () {
       attach();
       speak(wished());
       leaveButton();
