@@ -53,14 +53,14 @@ func (h *household) device(r *rapid.T) *modelDevice {
 }
 
 func (h *household) card(r *rapid.T) string {
-	return fmt.Sprintf("%s-%d", h.name, rapid.IntRange(0, 2).Draw(r, "card"))
+	return fmt.Sprintf("%s-%d", h.name, rapid.IntRange(0, 1).Draw(r, "card"))
 }
 
 func (h *household) at() int64 { return h.now().UnixMilli() }
 
 func (h *household) mintInto(i int) {
-	s, _ := h.mint(map[string]bool{"audience": false, "personal": true})
-	h.devices[i] = &modelDevice{s: s, given: map[string]int64{}}
+	s, _ := h.mint(audienceAndLinking)
+	h.devices[i] = &modelDevice{s: s, given: map[string]int64{"audience": h.at(), policies.Linking: h.at()}}
 }
 
 // end ends the device's link.
@@ -80,7 +80,7 @@ func (h *household) actions() map[string]func(*rapid.T) {
 			d := h.device(r)
 			choice := map[string]bool{}
 			for _, p := range []string{"audience", policies.Linking} {
-				switch rapid.SampledFrom([]string{"yes", "no", "unasked"}).Draw(r, p) {
+				switch rapid.SampledFrom([]string{"yes", "yes", "yes", "no", "unasked"}).Draw(r, p) {
 				case "yes":
 					choice[p] = true
 				case "no":
@@ -107,8 +107,9 @@ func (h *household) actions() map[string]func(*rapid.T) {
 				h.chosen(d, p, false)
 			}
 		},
-		"log in":  h.logIn,
-		"log out": h.logOut,
+		"log in":       h.logIn,
+		"log in again": h.logIn,
+		"log out":      h.logOut,
 		"person consents": func(r *rapid.T) { // which is nothing to a device
 			c, card := h.banner(audienceAndLinking), h.card(r)
 			c.Who.Persons = []subject.Identifier{loyalty(r, card)}
@@ -381,7 +382,7 @@ func TestLinksFollowTheirDefinition(t *testing.T) {
 	n := 0
 	rapid.Check(t, func(r *rapid.T) {
 		n++
-		h := &household{gateway: g, name: fmt.Sprint("h", n), cards: map[string]*modelPerson{}, revoked: map[subject.Slot]uint64{}, devices: make([]*modelDevice, 3)}
+		h := &household{gateway: g, name: fmt.Sprint("h", n), cards: map[string]*modelPerson{}, revoked: map[subject.Slot]uint64{}, devices: make([]*modelDevice, 2)}
 		for i := range h.devices {
 			h.mintInto(i)
 		}

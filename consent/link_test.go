@@ -371,6 +371,31 @@ func TestErasureOfOneSide(t *testing.T) {
 	}
 }
 
+// Of two who are linked and both erased the first leaves nothing with the second, of whom nothing is recorded any more.
+func TestErasureOfBothSides(t *testing.T) {
+	for _, deviceFirst := range []bool{true, false} {
+		g := openLinkGateway(t)
+		device, _ := g.mint(audienceAndLinking)
+		person := g.identify(device, "1").Person
+		first, second := person, device
+		if deviceFirst {
+			first, second = device, person
+		}
+		g.suppress(first)
+		g.suppress(second)
+		leaves := g.leaves()
+		g.sever(first)
+		g.wantNoTrace(first, second)
+		if g.leaves() != leaves+1 { // of the deletion
+			t.Fatal("something was recorded of whoever is suppressed")
+		}
+		g.sever(second)
+		if n := g.rowsUnder([]byte(linkTable)) + g.rowsUnder([]byte(standingTable)) + g.rowsUnder([]byte(recordTable)); n != 0 {
+			t.Fatalf("%d rows are left", n)
+		}
+	}
+}
+
 // wantNoTrace reads every row of the subjects that are left with their keys, and looks for the slot of one that is gone.
 func (g *gateway) wantNoTrace(erased subject.Subject, left ...subject.Subject) {
 	g.t.Helper()

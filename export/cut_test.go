@@ -46,11 +46,14 @@ type gate struct {
 
 func openGate(t testing.TB) *gate {
 	t.Helper()
-	files := fstest.MapFS{"events.yaml": {Data: []byte("event_types:\n  purchase: {channel: web, stage: purchase}\n")}}
+	files := fstest.MapFS{"events.yaml": {Data: []byte("event_types:\n  purchase: {channel: web, stage: purchase}\n  page_view: {channel: web, stage: awareness}\n")}}
 	for id, text := range cutPurposes {
-		types := "purchase"
-		if id == policies.Linking {
+		types := "purchase, page_view"
+		switch id {
+		case policies.Linking:
 			types = ""
+		case "fraud": // which nobody can take from a row
+			types = "purchase"
 		}
 		files[id+".yaml"] = &fstest.MapFile{Data: fmt.Appendf(nil, "purpose: %s\nversion: 1\ntitle: {en: %[1]s}\n"+
 			"notice: {url: \"https://shop.example/privacy\", text: {en: \"For %[1]s.\"}}\nretention: P13M\nevent_types: [%s]\n"+
@@ -103,9 +106,9 @@ func openGate(t testing.TB) *gate {
 // owner is whose an event is.
 type owner string
 
-// drawOwner draws one of the device, the person, both as a back-end names them, the linked device, or neither.
+// drawOwner draws a purchase of the device, the person, both as a back-end names them, the linked device, or nobody; or a view of the linked device.
 func drawOwner(r *rapid.T) owner {
-	return rapid.SampledFrom([]owner{"device", "person", "device and person", "linked device", "nobody"}).Draw(r, "owner")
+	return rapid.SampledFrom([]owner{"device", "person", "device and person", "linked device", "linked device's view", "nobody"}).Draw(r, "owner")
 }
 
 func (o owner) is(whose string) bool { return strings.Contains(string(o), whose) }
@@ -113,7 +116,11 @@ func (o owner) is(whose string) bool { return strings.Contains(string(o), whose)
 // event is one of its owner.
 func (g *gate) event(t testing.TB, o owner, fields ...pseudonymize.Field) pseudonymize.Event {
 	t.Helper()
-	typ, _ := g.policy.EventType("purchase")
+	name := "purchase"
+	if o.is("view") {
+		name = "page_view"
+	}
+	typ, _ := g.policy.EventType(name)
 	at := g.now.Add(time.Minute)
 	q := consent.Query{Type: typ, Time: at, Received: at, Imported: true}
 	switch {
@@ -243,6 +250,50 @@ func TestCutOfWhatWouldNeedAKey(t *testing.T) {
 	before := row.Properties["receipt"]
 	if keep, changed := cut.Row(&row); !keep || !changed || !pseudonymize.Pseudonymised(before) || row.Properties["receipt"] != before {
 		t.Errorf("%q became %q", before, row.Properties["receipt"])
+	}
+}
+
+// What each of both takes from a linked device's row, and what is left of it.
+func TestCutOfLinkedRow(t *testing.T) {
+	g := openGate(t)
+	for _, x := range []struct {
+		owner            owner
+		device, person   bool
+		purposes         []string
+		left             string
+		deviceIs, linked bool
+	}{
+		{"linked device", true, false, []string{"linking"}, "audience fraud quality", true, false},
+		{"linked device", false, true, []string{"linking"}, "audience fraud quality", true, false},
+		{"linked device", true, false, []string{"audience"}, "fraud linking quality", true, true},
+		{"linked device", false, true, []string{"audience"}, "fraud linking quality", true, true},
+		{"linked device", true, false, []string{"audience", "quality"}, "fraud", false, false},
+		{"linked device", false, true, []string{"audience", "quality"}, "fraud", false, false},
+		{"linked device", true, true, []string{"audience", "linking"}, "fraud quality", true, false},
+		{"linked device", false, true, nil, "", false, false},
+		{"linked device", true, false, nil, "", false, false},
+		{"linked device's view", true, false, []string{"audience", "quality"}, "", false, false},
+		{"linked device's view", false, true, []string{"audience", "quality"}, "", false, false},
+		{"linked device's view", false, true, []string{"quality"}, "audience linking", true, true},
+		{"device and person", false, true, []string{"audience", "quality"}, "audience fraud quality service", true, false}, // the device's, who is not linked
+	} {
+		e := g.event(t, x.owner)
+		row := g.project(t, &e)
+		cut := g.cutOf(x.device, x.person, x.purposes...)
+		keep, _ := cut.Row(&row)
+		var left []string
+		for i := range row.Grants {
+			left = append(left, row.Grants[i].Purpose)
+		}
+		slices.Sort(left)
+		switch {
+		case keep != (x.left != ""):
+			t.Errorf("%+v: kept %v", x, keep)
+		case !keep:
+		case strings.Join(left, " ") != x.left, (row.Device != nil) != x.deviceIs, row.Linked() != x.linked,
+			(row.Person != nil) != (x.linked || slices.Contains(left, "service")):
+			t.Errorf("%+v: left is %q, device %v, person %v", x, left, row.Device, row.Person)
+		}
 	}
 }
 
