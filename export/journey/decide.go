@@ -26,13 +26,13 @@ type decision struct {
 type class []string
 
 // decide decides on one sheet; of the sheet of a segment, on no more than outer, that of everybody, shows. nil: too few to say anything of.
-func decide(parts []figures, k int64, outer *decision) *decision {
+func decide(s *sheet, outer *decision) *decision {
+	s.hidden = map[spot]bool{}
 	d := &decision{
-		sheet:  &sheet{parts: parts, k: k, hidden: map[spot]bool{}},
-		models: map[[2]string]bool{}, baskets: map[string]bool{},
+		sheet: s, models: map[[2]string]bool{}, baskets: map[string]bool{},
 	}
-	for _, f := range parts {
-		if f.everybody() < k {
+	for _, f := range s.parts {
+		if f.everybody() < s.k {
 			return nil
 		}
 	}
@@ -139,7 +139,7 @@ func (d *decision) decideSubjects() {
 }
 
 // decideStages decides on the map: the channels of each stage, and before a stage is hidden, its sum without the channels. A stage all of whose events came by one
-// channel is said without it (100 % of a margin), unless there is one channel only.
+// channel is said without it (100 % of a margin), unless there is one channel only or the policy says so of all that the stage holds.
 func (d *decision) decideStages(outer *decision) {
 	stages, channels := map[string]bool{}, map[string]bool{}
 	for _, at := range d.of(kindEvent) {
@@ -149,13 +149,10 @@ func (d *decision) decideStages(outer *decision) {
 	var out []spot
 	for _, stage := range slices.Sorted(maps.Keys(stages)) {
 		line := d.having(kindEvent, 0, stage)
-		if len(line) == 1 && len(channels) > 1 {
+		if len(line) == 1 && len(channels) > 1 && !d.defined[line[0]] {
 			d.hide(line...)
 		}
-		closed := d.close(line)
-		if !closed && d.enough(line) && len(line) == 1 {
-			closed = true
-		}
+		closed := d.close(line) || len(line) == 1 && d.enough(line)
 		if closed && (outer == nil || slices.Contains(outer.stages, stage)) {
 			d.stages = append(d.stages, stage)
 		} else {

@@ -48,9 +48,10 @@ func (at spot) dimensions() []string { return Cell{Key: at.key}.Dimensions() }
 
 // sheet is what is decided together: the numbers of everybody, or the same numbers of all segments of a name and of the unlabelled side by side.
 type sheet struct {
-	parts  []figures
-	k      int64
-	hidden map[spot]bool
+	parts   []figures
+	k       int64
+	defined map[spot]bool // stage, channel: every event type of the stage comes by the channel, as the policy has it
+	hidden  map[spot]bool
 }
 
 // least is the least of a number in all parts.

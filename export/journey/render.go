@@ -17,35 +17,43 @@ type page struct {
 	before published
 }
 
+// unitOf is what a report counts first.
+func unitOf(report string) string {
+	switch report {
+	case ReportMap, ReportCoverage:
+		return UnitEvents
+	case ReportFlow, ReportAttribution:
+		return UnitJourneys
+	}
+	return UnitSubjects
+}
+
 // answer makes one report.
 func (p *page) answer(report string) Answer {
 	a := p.all
-	a.Report = report
+	a.Report, a.Unit = report, unitOf(report)
+	a.Suppressed.Unit = a.Unit
 	switch report {
 	case ReportKPIs:
-		a.Unit, a.KPIs = UnitSubjects, p.kpis()
-		a.Suppressed = Mass{Unit: UnitSubjects}
+		a.KPIs = p.kpis()
 	case ReportMap:
-		a.Unit, a.Map = UnitEvents, p.stageMap()
+		a.Map = p.stageMap()
 		a.Suppressed = mass(a.Map.hidden(), a.Map.Events, UnitEvents)
-	case ReportFlow, ReportAttribution, ReportChannels:
-		p.ofJourneys(&a)
 	case ReportFunnel:
-		a.Unit, a.Funnel = UnitSubjects, p.funnel()
-		a.Suppressed = Mass{Unit: UnitSubjects}
+		a.Funnel = p.funnel()
+	case ReportChannels:
+		a.Channels = p.channels()
+		p.ofJourneys(&a)
+	case ReportFlow, ReportAttribution:
+		a.Withheld = p.web == nil
+		p.ofJourneys(&a)
 	}
 	return a
 }
 
-// ofJourneys fills in the reports that are made of edges; without them, there is nothing to say.
+// ofJourneys fills in what is made of edges; without them, there is nothing to say.
 func (p *page) ofJourneys(a *Answer) {
-	a.Unit = UnitJourneys
-	if a.Report == ReportChannels {
-		a.Unit, a.Channels = UnitSubjects, p.channels()
-		a.Suppressed = Mass{Unit: UnitJourneys}
-	}
 	if p.web == nil {
-		a.Withheld = a.Report != ReportChannels
 		return
 	}
 	g := p.web.graph(p.f, "")
@@ -58,7 +66,7 @@ func (p *page) ofJourneys(a *Answer) {
 			hidden += n
 		}
 	}
-	a.Suppressed = mass(hidden, edges, UnitJourneys)
+	a.Suppressed = mass(hidden, edges, UnitEdges)
 	switch a.Report {
 	case ReportFlow:
 		a.Flow = p.flow(g)

@@ -198,7 +198,7 @@ func newRelease(c counts, before published, s *rules) *release {
 		}
 		f[spot{cell.Kind, cell.Key}] = t
 	}
-	everybody := decide([]figures{bySegment[""]}, r.all.K, nil)
+	everybody := decide(r.sheet(bySegment[""]), nil)
 	if everybody == nil {
 		return r
 	}
@@ -207,6 +207,26 @@ func newRelease(c counts, before published, s *rules) *release {
 		r.showSegments(name, bySegment, everybody)
 	}
 	return r
+}
+
+// sheet is what is decided on together.
+func (r *release) sheet(parts ...figures) *sheet {
+	s := &sheet{parts: parts, k: r.all.K, defined: map[spot]bool{}}
+	if r.rules.policy == nil {
+		return s
+	}
+	channels := map[string][]string{}
+	for _, t := range r.rules.policy.EventTypes() {
+		if !slices.Contains(channels[t.Stage], t.Channel) {
+			channels[t.Stage] = append(channels[t.Stage], t.Channel)
+		}
+	}
+	for stage, list := range channels {
+		if len(list) == 1 {
+			s.defined[spot{kindEvent, Join(stage, list[0])}] = true
+		}
+	}
+	return s
 }
 
 func (r *release) show(segment string, d *decision, f figures) {
@@ -249,7 +269,7 @@ func (r *release) showSegments(name string, bySegment map[string]figures, everyb
 		if len(parts) < 2 { // everybody is in one segment: it would say that of each
 			return
 		}
-		if d := decide(parts, r.all.K, everybody); d != nil {
+		if d := decide(r.sheet(parts...), everybody); d != nil {
 			for i := range shown {
 				r.show(shown[i].segment, d, shown[i].figures)
 			}
@@ -264,11 +284,11 @@ func (r *release) answer(report, segment string) Answer {
 		return p.answer(report)
 	}
 	a := r.all
-	a.Report, a.Segment = report, segment
-	switch report {
-	case ReportCoverage:
-		a.Unit, a.ByPurpose = UnitEvents, r.coverage
-	default:
+	a.Report, a.Segment, a.Unit = report, segment, unitOf(report)
+	a.Suppressed.Unit = a.Unit
+	if report == ReportCoverage {
+		a.ByPurpose = r.coverage
+	} else {
 		a.Withheld = true
 	}
 	return a

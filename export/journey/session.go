@@ -33,9 +33,6 @@ const (
 	converted outcome = "converted" // engaged, with a purchase
 )
 
-// outcomes in the order of reports.
-func outcomes() []outcome { return []outcome{bounced, passive, engaged, converted} }
-
 // purchases tells the touch that ends a journey as a conversion.
 func purchases(t *Touch) bool { return t.Type == typePurchase || t.Type == typeStorePurchase }
 
