@@ -10,6 +10,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/octroi/octroi/collector"
+	"github.com/octroi/octroi/collector/wire"
 	"github.com/octroi/octroi/collector/wire/native"
 	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/pseudonymize/subject"
@@ -52,7 +53,11 @@ func (g *gateway) serveTrace(c *fiber.Ctx) error {
 	if err != nil {
 		return fmt.Errorf("decoding trace: %w", err)
 	}
-	s, err := g.traced(&in)
+	site := slices.IndexFunc(g.config.Sites, func(s SiteConfig) bool { return s.Name == in.Site })
+	if site < 0 {
+		return &wire.FieldError{Field: "site", Right: "the name of a configured site"}
+	}
+	s, err := g.traced(&in, g.config.Sites[site].Region)
 	switch {
 	case errors.Is(err, subject.ErrUnknown), errors.Is(err, subject.ErrShredded):
 		return g.edge.Fail(c, http.StatusNotFound, "no_record", "nobody is known by this: erased, or never seen")
@@ -68,8 +73,8 @@ func (g *gateway) serveTrace(c *fiber.Ctx) error {
 	return c.JSON(out)
 }
 
-// traced is whose event it is.
-func (g *gateway) traced(in *native.Trace) (subject.Subject, error) {
+// traced is whose event it is. region is that of the site's phone numbers.
+func (g *gateway) traced(in *native.Trace, region string) (subject.Subject, error) {
 	if in.Device != "" {
 		credential, ok := subject.ParseCredential(in.Device)
 		if !ok {
@@ -80,7 +85,7 @@ func (g *gateway) traced(in *native.Trace) (subject.Subject, error) {
 	ids := make([]subject.Identifier, len(in.Subject))
 	for i, raw := range in.Subject {
 		namespace, value := raw.Raw()
-		id, err := subject.Normalise(namespace, value, g.config.Sites[0].Region)
+		id, err := subject.Normalise(namespace, value, region)
 		if err != nil {
 			return subject.Subject{}, err
 		}
