@@ -13,16 +13,17 @@ import (
 // Covered counts events by what became of them for one purpose that their type may serve. It names nobody.
 type Covered struct {
 	Site, Channel, Purpose string
-	Accepted, Refused      uint64 // refused: for want of a consent or a declaration, or for an objection
+	Accepted, Refused      uint64 // refused: for want of a consent, or for an objection
 }
 
-// coverage counts, for each site, channel and purpose, the events that the purpose let in and those that it did not: what consent leaves of what
-// happened. An event that one purpose lets in is refused by another that its type may serve and that does not hold. Counting is lock-free.
+// coverage counts, for each site, channel and purpose that a person can refuse (by consent, or without a subject), the events that the purpose let in and
+// those that it did not: what choices leave of what happened. An event that one purpose lets in is refused by another that its type may serve and
+// that does not hold. Counting is lock-free.
 type coverage struct {
 	sites    []string
 	channels []string
 	purposes []*policies.Purpose
-	linking  policies.Mask
+	chosen   policies.Mask   // the purposes that are counted; linking lets nothing in by itself
 	counts   []coverageCount // by site, channel, purpose
 
 	mu       sync.Mutex
@@ -33,8 +34,10 @@ type coverageCount struct{ accepted, refused atomic.Uint64 }
 
 func newCoverage(sites []string, policy *policies.Policy) *coverage {
 	v := &coverage{sites: sites, channels: policies.Channels(), purposes: policy.Purposes()}
-	if p, ok := policy.Purpose(policies.Linking); ok {
-		v.linking = p.Bit()
+	for _, p := range v.purposes {
+		if (p.Basis == policies.Consent || p.SubjectNone) && p.ID != policies.Linking {
+			v.chosen |= p.Bit()
+		}
 	}
 	v.counts = make([]coverageCount, len(sites)*len(v.channels)*len(v.purposes))
 	v.reported = make([]Covered, len(v.counts))
@@ -60,7 +63,7 @@ func (v *coverage) event(it *item, channel string) {
 		channel = it.kind.Channel
 	}
 	row := v.counts[(it.site.index*len(v.channels)+slices.Index(v.channels, policies.Channel(channel)))*len(v.purposes):]
-	for m := uint64(it.kind.Purposes &^ v.linking); m != 0; m &= m - 1 {
+	for m := uint64(it.kind.Purposes & v.chosen); m != 0; m &= m - 1 {
 		p := bits.TrailingZeros64(m)
 		if it.granted&(1<<p) != 0 {
 			row[p].accepted.Add(1)

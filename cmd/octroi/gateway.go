@@ -31,24 +31,25 @@ import (
 
 // gateway is everything wired together. Its parts are opened left to right along the pipeline, and closed in the opposite order.
 type gateway struct {
-	config   *Config
-	keys     *Keys
-	log      *slog.Logger
-	policy   *policies.Policy
-	state    *state.Store
-	subjects *subject.Registry
-	ledger   *consent.Ledger
-	spool    *spool.Spool
-	objects  export.Objects
-	exits    []exit            // a destination each
-	journeys *journey.Journeys // nil: no purpose is for them
-	rights   *rights.Requests
-	restored bool // from a backup, and not yet brought up to the object store
-	edge     *collector.Collector
-	metrics  *prometheus.Registry
-	signer   *evidence.Signer
-	public   *fiber.App
-	private  *fiber.App
+	config      *Config
+	keys        *Keys
+	log         *slog.Logger
+	policy      *policies.Policy
+	state       *state.Store
+	subjects    *subject.Registry
+	ledger      *consent.Ledger
+	spool       *spool.Spool
+	objects     export.Objects
+	exits       []exit            // a destination each
+	journeys    *journey.Journeys // nil: no purpose is for them
+	rights      *rights.Requests
+	withdrawals *rights.Withdrawals
+	restored    bool // from a backup, and not yet brought up to the object store
+	edge        *collector.Collector
+	metrics     *prometheus.Registry
+	signer      *evidence.Signer
+	public      *fiber.App
+	private     *fiber.App
 }
 
 // exit is one destination: how its rows are made, and what ships them.
@@ -134,9 +135,10 @@ func (g *gateway) openLedger(context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("rights.consent_proof: %w", err)
 	}
+	g.withdrawals = rights.NewWithdrawals(g.policy, g.names())
 	g.ledger, err = consent.Open(consent.Options{
 		State: g.state, Subjects: g.subjects, Policy: g.policy, SnapshotKey: g.keys.Snapshot, Receipts: g.keys.Signing, Checkpoints: g.signer,
-		Revoked: rights.NewWithdrawals(g.policy, g.names()).Revoked, ProofRetention: proof,
+		Revoked: g.withdrawals.Revoked, ProofRetention: proof,
 	})
 	if err != nil {
 		return fmt.Errorf("opening ledger: %w", err)

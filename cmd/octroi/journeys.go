@@ -35,6 +35,7 @@ func (g *gateway) openJourneys(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("opening journeys: %w", err)
 	}
+	g.withdrawals.Subtract(g.journeys)
 	return nil
 }
 

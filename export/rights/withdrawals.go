@@ -22,7 +22,11 @@ type Withdrawals struct {
 	policy       *policies.Policy
 	destinations []string
 	now          func() time.Time
+	journeys     Journeys // nil: there are none
 }
+
+// Subtract has what is withdrawn subtracted from journeys in the same change. It is called before anybody can withdraw.
+func (w *Withdrawals) Subtract(j Journeys) { w.journeys = j }
 
 // NewWithdrawals takes the policy and the names of the destinations.
 func NewWithdrawals(policy *policies.Policy, destinations []string) *Withdrawals {
@@ -54,6 +58,11 @@ func (w *Withdrawals) Revoked(t *state.Txn, s subject.Subject, purposes []string
 		return nil
 	}
 	slices.Sort(erased)
+	if w.journeys != nil {
+		if err := w.journeys.Erase(t, s, erased); err != nil {
+			return fmt.Errorf("subtracting journeys: %w", err)
+		}
+	}
 	heads, err := export.Heads(t, w.destinations...)
 	if err != nil {
 		return err
