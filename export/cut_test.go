@@ -281,6 +281,15 @@ func TestCutOfLinkedRow(t *testing.T) {
 		row := g.project(t, &e)
 		cut := g.cutOf(x.device, x.person, x.purposes...)
 		keep, _ := cut.Row(&row)
+		if x.purposes != nil {
+			_, left := e.Without(func(slot subject.Slot, purpose string, _ uint64) bool {
+				whose := x.device && (slot == g.device.Slot() || slot == g.linked.Slot()) || x.person && slot == g.person.Slot()
+				return whose && slices.Contains(x.purposes, purpose)
+			})
+			if left != keep {
+				t.Errorf("%+v: kept %v, at the seal %v", x, keep, left)
+			}
+		}
 		var left []string
 		for i := range row.Grants {
 			left = append(left, row.Grants[i].Purpose)
