@@ -443,13 +443,14 @@ func TestPeriodProperties(t *testing.T) {
 
 // FuzzLoad: whatever stands in a file, Load answers with a whole policy or with problems that have all their parts.
 func FuzzLoad(f *testing.F) {
-	for _, name := range []string{"events.yaml", "audience.yaml", "linking.yaml", "marketing.yaml", "personalisation.yaml", "service.yaml"} {
-		content, err := fs.ReadFile(policies.Default(), name)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(name, content)
+	base := shop(f)
+	for name, file := range base {
+		f.Add(name, file.Data)
 	}
+	const short = "{version: 1, title: {fr: T, en: T}, notice: {url: 'https://x.example/', text: {fr: T, en: T}}, retention: P1Y, "
+	f.Add("linking.yaml", []byte(short+"purpose: linking, basis: consent, recipients: [{destination: warehouse, name: N, country: FR}]}"))
+	f.Add("counts.yaml", []byte(short+"purpose: counts, basis: legitimate_interest, assessment: A, subject: none, exemption: E, "+
+		"event_types: [page_view], fields: {score: round}, recipients: []}"))
 	for _, s := range []string{
 		"a: &a [*a]", "? [a]\n: b", "<<: {a: b}", "!!map {a: b}", "a: |+1\n  x", "%YAML 1.2\n---\na: b", "a: 'b", "- - -", "a: >-\n", "\t", "{a, b: }",
 		"event_types: {a: {channel: web, stage: intent}}", "notice: {text: {fr: |\n x}}", "\"\\x00\": 1", "a: .inf", "version: 0x1", "a: b: c", "-", ":", "? ", "[]", "---\n...\n---",
@@ -457,7 +458,6 @@ func FuzzLoad(f *testing.F) {
 		f.Add("audience.yaml", []byte(s))
 		f.Add("events.yaml", []byte(s))
 	}
-	base := shop(f)
 	f.Fuzz(func(t *testing.T, name string, content []byte) {
 		files := fstest.MapFS{"events.yaml": base["events.yaml"], "service.yaml": base["service.yaml"]}
 		if fs.ValidPath(name) && name != "." {
