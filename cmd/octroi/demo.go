@@ -22,14 +22,15 @@ import (
 
 // The fixed figures of the demo: scripts and the README name them.
 const (
-	demoPublic     = "127.0.0.1:8080"
-	demoPrivate    = "127.0.0.1:8081"
-	demoShop       = "127.0.0.1:8082"
-	demoInterval   = "5s" // at which batches are sealed, and destinations told of erasures
-	demoDailyCap   = 10_000
-	demoRefresh    = 2 * time.Second
-	demoHistory    = 200              // customers whose last days the first run imports
-	demoStopWithin = 90 * time.Second // flush included
+	demoPublic      = "127.0.0.1:8080"
+	demoPrivate     = "127.0.0.1:8081"
+	demoShop        = "127.0.0.1:8082"
+	demoInterval    = "5s" // at which batches are sealed, and destinations told of erasures
+	demoConsentRate = 1000
+	demoDailyCap    = 10_000
+	demoRefresh     = 2 * time.Second
+	demoHistory     = 200              // customers whose last days the first run imports
+	demoStopWithin  = 90 * time.Second // flush included
 )
 
 // demoDestinations are the recipients: one needs consent, the other a contract.
@@ -159,7 +160,7 @@ func (d *demo) plan() initPlan {
 		origins: []string{"http://" + d.storefront, "http://localhost:8082", "http://" + d.public, "http://localhost:8080"},
 		public:  d.public, private: d.private,
 		jurisdiction: "FR", controller: "Octroi demo shop", email: "dpo@boutique.example", destinations: demoDestinations, objects: "../objects",
-		interval: demoInterval, notices: demoInterval, segmentAge: demoInterval, dailyCap: demoDailyCap,
+		interval: demoInterval, notices: demoInterval, segmentAge: demoInterval, dailyCap: demoDailyCap, consentRate: demoConsentRate,
 	}
 }
 
