@@ -15,6 +15,7 @@ import (
 	"github.com/octroi/octroi/export"
 	"github.com/octroi/octroi/export/load"
 	"github.com/octroi/octroi/export/load/loadtest"
+	"github.com/octroi/octroi/pseudonymize"
 )
 
 // What a notice says is done to the batches it lists, and to no other.
@@ -70,6 +71,44 @@ func TestWithdraw(t *testing.T) {
 			t.Errorf("%+v", p)
 		}
 		holds(t, s.o.Dir, lines(cutBy(t, s.hers, n), s.theirs, s.more[1:]), nil)
+	})
+}
+
+// Of a linked device's rows a withdrawal of linking takes the person, and what the person takes back goes though the device agreed to it.
+func TestWithdrawLinking(t *testing.T) {
+	formats(t, func(t *testing.T, format string) {
+		s := newShop(t, format)
+		linked := []pseudonymize.Row{
+			s.g.Visit("gw1", s.device, s.person, "audience", "linking"), s.g.Visit("gw1", s.device, s.person, "audience", "linking", "quality"),
+			s.g.Visit("gw1", s.device, somebody('p', 2), "audience", "linking"),
+		}
+		three := s.g.Publish("gw1", linked).Batch.ID
+		s.load(t)
+		holds(t, s.o.Dir, lines(s.hers, s.theirs, s.more, linked), nil)
+
+		taken := notice(nil, s.person, []string{"audience"}, three)
+		s.g.Notify("gw1", export.WithdrawEntry, taken)
+		if p := s.load(t); p.Reduced != 1 || p.Removed != 1 {
+			t.Errorf("%+v", p)
+		}
+		left := cutBy(t, linked, taken)
+		if len(left) != 2 || left[0].Campaign != "" || !left[0].Linked() || left[0].Person == nil {
+			t.Fatalf("the test's own cut: %+v", left)
+		}
+		holds(t, s.o.Dir, lines(s.hers, s.theirs, s.more, left), nil)
+
+		unlinked := notice(s.device, nil, []string{"linking"}, three)
+		s.g.Notify("gw1", export.WithdrawEntry, unlinked)
+		if p := s.load(t); p.Reduced != 2 || p.Removed != 0 {
+			t.Errorf("%+v", p)
+		}
+		left = cutBy(t, left, unlinked)
+		if len(left) != 2 || left[0].Person != nil || left[1].Person != nil || left[1].Device == nil || left[1].Campaign != "summer" {
+			t.Fatalf("the test's own cut: %+v", left)
+		}
+		holds(t, s.o.Dir, lines(s.hers, s.theirs, s.more, left), nil)
+		s.anew(t)
+		holds(t, s.o.Dir, lines(s.hers, s.theirs, s.more, left), nil)
 	})
 }
 

@@ -17,6 +17,7 @@ func Rules() export.PurposeRules {
 		"audience": {"campaign": policies.Keep, "page": policies.Keep, "own_audience": policies.Keep},
 		"quality":  {"page": policies.URLPath, "source": policies.Keep, "own_quality": policies.Keep},
 		"service":  {"value": policies.Keep, "medium": policies.Keep, "page": policies.URLPath},
+		"linking":  {},
 	}
 }
 
@@ -25,7 +26,8 @@ func Somebody(kind byte, n int) *[16]byte {
 	return &[16]byte{kind, byte(n), 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14}
 }
 
-// Visit is an event with what its purposes allow: audience and quality rest on the device where there is one, service on the person.
+// Visit is an event with what its purposes allow: audience and quality rest on the device where there is one, service on the person; with linking the
+// person is whom the device is linked to.
 func (g *Gateway) Visit(node string, device, person *[16]byte, purposes ...string) pseudonymize.Row {
 	row := g.Rows(node, 1)[0]
 	row.Device, row.Person, row.Grants, row.Value = device, person, nil, pseudonymize.Money{}

@@ -69,7 +69,7 @@ func (s *Story) Step(r *rapid.T) {
 }
 
 func (s *Story) purposes(r *rapid.T) []string {
-	return rapid.SampledFrom([][]string{{"audience"}, {"quality"}, {"service"}, {"audience", "quality"}}).Draw(r, "purposes")
+	return rapid.SampledFrom([][]string{{"audience"}, {"quality"}, {"service"}, {"linking"}, {"audience", "quality"}, {"audience", "linking"}}).Draw(r, "purposes")
 }
 
 func (s *Story) ship(r *rapid.T, node string) {
@@ -79,7 +79,9 @@ func (s *Story) ship(r *rapid.T, node string) {
 		of := []string{"quality"}
 		switch {
 		case device != nil && person != nil:
-			of = rapid.SampledFrom([][]string{{"audience", "service"}, {"audience", "quality", "service"}, {"service"}}).Draw(r, "of")
+			of = rapid.SampledFrom([][]string{
+				{"audience", "service"}, {"audience", "quality", "service"}, {"service"}, {"audience", "linking"}, {"audience", "linking", "quality"},
+			}).Draw(r, "of")
 		case device != nil:
 			of = rapid.SampledFrom([][]string{{"audience"}, {"audience", "quality"}}).Draw(r, "of")
 		case person != nil:
