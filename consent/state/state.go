@@ -68,7 +68,7 @@ type Options struct {
 
 // Store is the database. It is safe for concurrent use.
 //
-// Stored format v1, rows by key (u64 is big endian); all other keys belong to the callers, "c/", "i/", "n/", "r/", "s/", "t/", "x/":
+// Stored format v1, rows by key (u64 is big endian); all other keys belong to the callers, "c/", "i/", "j/", "n/", "r/", "s/", "t/", "x/":
 //
 //	"e/h" ‖ u64 stored index   hash[32]                 tlog.StoredHashIndex order
 //	"e/l" ‖ u64 leaf index     leaf[32]

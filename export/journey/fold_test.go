@@ -161,13 +161,13 @@ func (m *model) cells(j *Journeys, begins map[string]int64) map[string]string {
 // TestRandomStories: events, erasures of devices and persons, withdrawals of each purpose and of linking, restarts and periods that close, in any order:
 // the cells are always those that the model counts from nothing.
 func TestRandomStories(t *testing.T) {
-	for seed := range uint64(5) {
+	for seed := range uint64(4) {
 		w := newWorld(t)
 		c := w.crowd(4, 100+seed)
 		w.clock.set(testStart.Add(-14 * 24 * time.Hour))
 		j := w.journeys()
 		m := &model{rows: map[[16]byte]pseudonymize.Row{}}
-		for step := range 48 {
+		for step := range 40 {
 			what := w.story(t, j, m, c)
 			if what == "restart" {
 				j = w.journeys()

@@ -8,6 +8,10 @@
 // Open first, then Run. Erase is for who erases or withdraws, inside the same change of state. Reports are read with the HTTP routes of http.go.
 //
 // An event counts for a period until that is published. It counts once, whatever crashes: cursor, touches and cells move in one change of state.
+// Events without a subject are counted by coverage only: a threshold of distinct subjects cannot be judged of them.
+//
+// Measured on 2 cores that other work kept busy (load average 10 to 13), 10,000 events of 500 devices (BenchmarkFold, 5 runs): 3,900 to 12,400 events/s;
+// 45 stored bytes a touch.
 package journey
 
 import (

@@ -135,10 +135,7 @@ func (j *Journeys) wait(ctx context.Context) error {
 		cancel()
 		<-arrived
 	}
-	if ctx.Err() == nil && j.cursor.Load() < j.o.Spool.Tail() {
-		return sleep(ctx, gatherPause)
-	}
-	return ctx.Err()
+	return sleep(ctx, gatherPause)
 }
 
 // failed makes a failure visible until the next success.

@@ -472,4 +472,21 @@ func BenchmarkFold(b *testing.B) {
 		w.flush(j)
 	}
 	b.ReportMetric(float64(len(w.spool.records))*float64(b.N)/b.Elapsed().Seconds(), "events/s")
+	cells, touches := 0, 0
+	err := w.state.View(func(r state.Reader) error {
+		return r.Scan([]byte("j/"), func(key, value []byte) error {
+			if strings.HasPrefix(string(key), cellPrefix) {
+				cells++
+			}
+			if strings.HasPrefix(string(key), ownTable) {
+				touches += len(key) + len(value)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(touches)/float64(len(w.spool.records)), "bytes/touch")
+	b.ReportMetric(float64(cells), "cells")
 }
