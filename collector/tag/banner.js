@@ -24,7 +24,7 @@
     fr: {
       title: "Vos choix", intro: "Avec votre accord, nous utiliserions des données sur votre visite pour :",
       free: "Vous êtes libre de refuser : rien d’autre ne change. Vous pouvez changer d’avis à tout moment, par « Mes choix ».",
-      refuse: "Tout refuser", accept: "Tout accepter", choose: "Choisir", save: "Enregistrer mes choix", close: "Fermer sans rien changer",
+      refuse: "Tout refuser", accept: "Tout accepter", choose: "Choisir", save: "Enregistrer", close: "Fermer sans rien changer",
       read: "Texte complet", notice: "Informations sur vos données", choices: "Mes choix",
       count: "Certaines visites sont comptées sans votre accord : de façon anonyme, sans cookie. Vous pouvez vous y opposer, sans donner de motif.",
       object: "S’opposer au comptage", objected: "Vous vous êtes opposé au comptage anonyme des visites : rien n’est envoyé pour lui depuis ce navigateur.",
@@ -47,7 +47,7 @@
     ".buttons{display:grid;grid-template-columns:repeat(auto-fit,minmax(180px,1fr));gap:8px;padding:12px 20px 16px;border-top:1px solid var(--l)}" +
     "button{font:inherit;font-weight:600;min-height:44px;padding:8px 12px;cursor:pointer;color:var(--t);background:var(--a);border:2px solid var(--a);" +
     "border-radius:var(--r)}a{color:inherit}:focus-visible{outline:3px solid var(--c);outline-offset:2px}h2:focus{outline:0}" +
-    ".buttons .plain{color:var(--c);background:none;border-color:transparent;text-decoration:underline;font-weight:400;grid-column:1/-1}" +
+    ".buttons .line,.buttons .plain{grid-column:1/-1}.buttons .plain{color:var(--c);background:none;border-color:transparent;text-decoration:underline;font-weight:400}" +
     ".reopen{position:fixed;left:12px;bottom:12px;min-height:36px;padding:4px 12px;font-size:14px;font-weight:400}" +
     ".status{position:fixed;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);margin:0}" +
     "@media(max-width:480px){.buttons{grid-template-columns:1fr 1fr;padding:12px}.buttons .wide{grid-column:1/-1}.text{padding:12px 14px 4px}" +
@@ -125,7 +125,7 @@
     if (served || !counts) buttons.push(press(t.refuse, "", function () { choose(false); }));
     if (served) buttons.push(press(t.accept, "", function () { choose(true); }));
     if (detail && served) buttons.push(press(t.save, "wide", function () { choose(); }));
-    if (counts && !choice.objected) buttons.push(press(t.object, "wide", object));
+    if (counts && !choice.objected) buttons.push(press(t.object, "wide line", object));
     if (detail) buttons.push(press(t.close, "wide plain", function () { dialog.close(); }));
     else buttons.push(press(t.choose, "wide choose", function () { open(true); }));
     var url = served && /^https?:/.test(served.notice.url) && served.notice.url;

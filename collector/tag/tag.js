@@ -283,7 +283,6 @@
   // withdraw takes consents back and objects to what needs none; without names, all of both. It holds at once, whether or not the gateway answers.
   function withdraw(purposes) {
     stop(purposes);
-    if (choice) choice.objected = true;
     enqueue({ name: "recorded", url: "/v1/consents/withdraw", decides: true, body: JSON.stringify({ k: key, purposes: purposes, method: "tag" }) });
   }
 

@@ -178,6 +178,60 @@ test("a withdrawal of one purpose keeps the rest", async () => {
   assert.deepEqual(page.posts("/v1/consents/withdraw")[0].body.purposes, ["marketing"]);
 });
 
+test("a refusal that the gateway does not take holds all the same", async () => {
+  const page = await open({ answers: { "/v1/choice": given, "/v1/consents": { status: 503 } } });
+  await page.pass(2_000);
+  page.octroi("consent", { audience: false, marketing: false });
+  await page.pass(600_000);
+  assert.ok(page.posts("/v1/consents").length > 1);
+  page.octroi("track", "cart_add");
+  await page.pass(60_000);
+  page.hide();
+  assert.deepEqual(page.types(), ["page_view"]);
+  assert.deepEqual(page.beacons, []);
+  page.answers["/v1/consents"] = { status: 201 };
+  page.octroi("consent", { audience: true }, { snapshot: "s" }); // agreed anew
+  await page.pass(60_000);
+  page.octroi("track", "purchase");
+  await page.pass(60_000);
+  assert.ok(page.types().includes("purchase") && !page.types().includes("cart_add"));
+});
+
+test("a refusal ends at once what is on the point of going, and what is not yet known to go", async () => {
+  const never = () => new Promise(() => {});
+  for (const choice of [given, never]) {
+    const page = await open({ answers: { "/v1/choice": choice, "/v1/consents": never } });
+    page.octroi("track", "cart_add");
+    page.octroi("consent", { audience: false });
+    assert.deepEqual(page.told.flatMap((t) => t.events ?? []).map((e) => e.type), ["page_view", "cart_add"]);
+    await page.pass(5_000);
+    page.hide();
+    assert.equal(page.posts("/v1/events").length, 0);
+    assert.deepEqual(page.beacons, []);
+  }
+});
+
+test("while a choice is on its way events wait", async () => {
+  const page = await open({ answers: { "/v1/choice": given, "/v1/consents": () => new Promise(() => {}) } });
+  page.octroi("consent", { audience: true, marketing: false }, { snapshot: "s" });
+  await page.pass(5_000);
+  assert.equal(page.posts("/v1/events").length, 0);
+});
+
+test("an answer that comes after a newer one says nothing", async () => {
+  let late;
+  const page = await open({ answers: { "/v1/choice": () => new Promise((go) => { late = go; }), "/v1/consents/withdraw": {} } });
+  const first = late;
+  page.answers["/v1/choice"] = { ...refused, state: "withdrawn" };
+  page.octroi("withdraw");
+  await page.settle();
+  first(given);
+  await page.settle();
+  page.octroi("track", "cart_add");
+  await page.pass(60_000);
+  assert.equal(page.posts("/v1/events").length, 0);
+});
+
 test("choices keep their order: a refusal comes after the consent that hangs", async () => {
   let record;
   const page = await open({ answers: { "/v1/consents": (r) => (r.body.purposes.audience ? new Promise((go) => { record = go; }) : { status: 201 }) } });
@@ -417,6 +471,16 @@ test("a login waits for a consent; the newest counts", async () => {
   page.octroi("identify", null);
   await page.pass(5_000);
   assert.deepEqual(page.posts("/v1/identify").map((r) => [r.method, r.body?.claim, r.query]), [["POST", "claim-2", ""], ["DELETE", undefined, "?k=demo"]]);
+});
+
+test("a listener that fails keeps nothing from the next", async () => {
+  const page = new Page({ answers: { "/v1/choice": refused } });
+  page.octroi("on", () => { throw new Error("the page's own"); });
+  page.listen();
+  page.octroi("track", "cart_add");
+  await page.settle();
+  assert.deepEqual(page.told.map((t) => t.type), ["dropped", "dropped", "choice"]);
+  clean(page);
 });
 
 test("calls that were made before the tag came are made, in order; listeners may fail", async () => {
