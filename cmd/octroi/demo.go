@@ -160,7 +160,7 @@ func (d *demo) plan() initPlan {
 		origins: []string{"http://" + d.storefront, "http://localhost:8082", "http://" + d.public, "http://localhost:8080"},
 		public:  d.public, private: d.private,
 		jurisdiction: "FR", controller: "Octroi demo shop", email: "dpo@boutique.example", destinations: demoDestinations, objects: "../objects",
-		interval: demoInterval, notices: demoInterval, segmentAge: demoInterval, dailyCap: demoDailyCap, consentRate: demoConsentRate,
+		interval: demoInterval, notices: demoInterval, segmentAge: demoInterval, dailyCap: demoDailyCap, consentRate: demoConsentRate, refresh: demoInterval,
 	}
 }
 

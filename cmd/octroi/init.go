@@ -45,6 +45,7 @@ type initPlan struct {
 	interval     string
 	notices      string // at which destinations are told of erasures; empty: 24h
 	segmentAge   string // of the spool; empty: its default
+	refresh      string // of reports of journeys; empty: the default
 	consentRate  int    // consent posts a second and network; 0: the default
 	dailyCap     int    // of the custodian; 0: 100
 	public       string // listen addresses; empty: 127.0.0.1:8080 and :8081
@@ -337,7 +338,9 @@ listen:
   private: {{.Private}} # DPO and data teams; never to the internet{{with .ConsentRate}}
   consent_rate: {{.}} # all visitors of this machine are one network{{end}}
 keys: keys
-state: state
+{{with .Refresh}}journeys:
+  refresh: {{.}} # short, for who watches
+{{end}}state: state
 slots: slots/subjects.slots # keys of the subjects: keep it out of the backups of state
 policies: policies
 spool:
@@ -381,7 +384,7 @@ func (p *initPlan) writeConfig(path string, destinations []DestinationConfig) er
 	err := configTemplate.Execute(&b, map[string]any{
 		"Controller": p.controller, "Email": p.email, "Objects": p.objects, "Key": p.key, "Site": p.site, "Origins": p.origins,
 		"Jurisdiction": p.jurisdiction, "Destinations": destinations, "Interval": p.interval,
-		"Notices": cmp.Or(p.notices, "24h"), "SegmentAge": p.segmentAge, "ConsentRate": p.consentRate,
+		"Notices": cmp.Or(p.notices, "24h"), "SegmentAge": p.segmentAge, "ConsentRate": p.consentRate, "Refresh": p.refresh,
 		"Login": p.loginLine(), "Public": cmp.Or(p.public, demoPublic), "Private": cmp.Or(p.private, demoPrivate),
 	})
 	if err != nil {

@@ -76,6 +76,7 @@ type Settings struct {
 	Grid      string              // day | week | month; default week
 	Threshold int                 // distinct subjects of a cell; default 10, never below 5
 	Lateness  time.Duration       // a period closes so long after its end; default 72 h
+	Refresh   time.Duration       // reports of an open period are made anew at most so often; default 15 min
 	Keep      int                 // closed periods of each site whose reports are kept; default 500
 	Segments  map[string][]string // field → its values that reports may be filtered by; few, and nobody's own
 }
@@ -94,8 +95,8 @@ func (s Settings) Check() error {
 	if s.Threshold != 0 && s.Threshold < minThreshold {
 		return fmt.Errorf("%w: a threshold is at least %d", ErrOptions, minThreshold)
 	}
-	if s.Lateness < 0 || s.Lateness > maxLateness || s.Keep < 0 {
-		return fmt.Errorf("%w: lateness is at most %d days, and neither it nor the number of kept periods is negative", ErrOptions, maxLateness/(24*time.Hour))
+	if s.Lateness < 0 || s.Lateness > maxLateness || s.Refresh < 0 || s.Keep < 0 {
+		return fmt.Errorf("%w: lateness is at most %d days, and neither it, nor how often reports are renewed, nor the number of kept periods is negative", ErrOptions, maxLateness/(24*time.Hour))
 	}
 	values := 0
 	for name, list := range s.Segments {
@@ -128,6 +129,7 @@ func (o *Options) complete() error {
 	}
 	setDefault(&s.Threshold, 10)
 	setDefault(&s.Lateness, 72*time.Hour)
+	setDefault(&s.Refresh, 15*time.Minute)
 	setDefault(&s.Keep, 500)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -166,6 +168,8 @@ type Journeys struct {
 	folding chan struct{} // holds one token: whoever has it folds, publishes, counts anew
 	cursor  atomic.Uint64 // as committed
 	woken   chan struct{} // of capacity 1
+
+	renewals renewals
 
 	mu    sync.Mutex
 	stats Stats // guarded by mu

@@ -105,14 +105,14 @@ func (j *Journeys) find(q *Query) (Answer, error) {
 
 // current releases a report of an open period.
 func (j *Journeys) current(q *Query, p period) (Answer, error) {
-	c, before, err := j.counts(q.Site, p)
+	r, err := j.released(q.Site, p)
 	switch {
 	case errors.Is(err, errCounting):
 		return Answer{}, ErrCounting
 	case err != nil:
 		return Answer{}, err
 	}
-	a := newRelease(c, before, j.rules(q.Site, p)).answer(q.Report, q.Segment)
+	a := r.answer(q.Report, q.Segment)
 	a.Period.Open = true
 	return a, nil
 }
