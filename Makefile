@@ -56,9 +56,10 @@ test: build $(VERSITYGW) ## run every test, with the race detector where there i
 	echo "$(GO) test $$race -count=1 $(TEST_ARGS) ./..."; \
 	$(TEST_ENV) $(GO) test $$race -count=1 $(TEST_ARGS) ./...
 
-test-interop: build node $(VERSITYGW) ## let age, age-encryption, DuckDB and PostgreSQL take what was shipped (needs Node, npm, Debian's age and postgresql)
+test-interop: build node $(VERSITYGW) ## let age, age-encryption, DuckDB and PostgreSQL take what was shipped, and Chromium live a visitor's story (needs Node, npm, Debian's age, postgresql and chromium)
 	@command -v age >/dev/null 2>&1 || { echo "make test-interop: age is missing; apt-get install age" >&2; exit 1; }
 	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { echo "make test-interop: PostgreSQL is missing; apt-get install postgresql" >&2; exit 1; }
+	@command -v chromium >/dev/null 2>&1 || { echo "make test-interop: chromium is missing; apt-get install chromium" >&2; exit 1; }
 	PATH='$(NODE_FOLDER)/node_modules/.bin:'"$$PATH" npm install --prefix deploy/interop --no-save --no-audit --no-fund
 	PATH='$(NODE_FOLDER)/node_modules/.bin:'"$$PATH" $(TEST_ENV) $(GO) test -tags interop -count=1 -v $(TEST_ARGS) ./deploy/interop/...
 
