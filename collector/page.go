@@ -18,6 +18,7 @@ type Person struct {
 	Device  subject.Subject // of the cookie; zero: nobody is known by it
 	Site    consent.Site
 	Refused bool // the browser remembers that it refused what is asked now (C8)
+	Objects bool // it remembers an objection to what needs no choice (G11)
 
 	c    *Collector
 	r    *request
@@ -40,7 +41,7 @@ func (c *Collector) onPage(r *request, site *source) (Person, error) {
 	version := c.o.Policy.ChoiceNotice(site.Language).Version
 	return Person{
 		Device: device, Site: site.ledger, Refused: !device.Exists() && r.refused != "" && r.refused == version,
-		c: c, r: r, who: who, site: site,
+		Objects: r.objected, c: c, r: r, who: who, site: site,
 	}, nil
 }
 
@@ -73,6 +74,16 @@ func (p *Person) Withdraw(purposes ...string) error {
 	p.take(out)
 	return err
 }
+
+// Object objects to a purpose that needs no choice, as POST /v1/consents/withdraw does (GDPR Art. 21(1)): the browser remembers it, whoever it is of.
+func (p *Person) Object(purpose string) error {
+	out, err := p.c.withdrawOrObject(subject.Subject{}, consent.Withdrawal{Purposes: []string{purpose}})
+	p.take(out)
+	return err
+}
+
+// Allow takes an objection back: the browser forgets it.
+func (p *Person) Allow() { p.give(cookie{name: objectedName}) }
 
 // Unlink ends the link of the browser with whoever is signed in, as DELETE /v1/identify does.
 func (p *Person) Unlink() error {

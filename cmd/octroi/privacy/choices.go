@@ -70,6 +70,22 @@ func (v *visit) withdraw() error {
 	return v.next("/privacy", "withdrawn")
 }
 
+// object objects to a purpose that needs no choice (GDPR Art. 21(1)), or takes the objection back. Nobody needs to be known for it.
+func (v *visit) object() error {
+	if v.form.Get("act") == "allow" {
+		v.person.Allow()
+		return v.next("/privacy", "allowed")
+	}
+	p, known := v.p.o.Policy.Purpose(v.form.Get("purpose"))
+	if !known || p.Exemption == "" {
+		return errForm
+	}
+	if err := v.person.Object(p.ID); err != nil {
+		return err
+	}
+	return v.next("/privacy", "objected")
+}
+
 // unlink ends the link with the account that has signed in on this browser.
 func (v *visit) unlink() error {
 	if !v.person.Device.Exists() {

@@ -22,6 +22,7 @@ func TestForgedPosts(t *testing.T) {
 	forms := map[string]url.Values{
 		"/privacy/choices":                     {"act": {"none"}},
 		"/privacy/withdrawal":                  {"act": {"all"}},
+		"/privacy/objection":                   {"act": {"allow"}},
 		"/privacy/link":                        {},
 		"/privacy/requests":                    {"right": {"erasure"}, "scope": {"all"}, "confirm": {"yes"}},
 		"/privacy/requests/" + id + "/cancel":  {},

@@ -26,6 +26,7 @@ const (
 type homePage struct {
 	Known    bool // somebody is known by the cookie
 	Refused  bool
+	Objects  bool   // to what needs no choice
 	Snapshot string // what proves that the texts below were shown (C4)
 	Choices  []choiceView
 	Agreed   bool         // something stands that can be withdrawn
@@ -51,6 +52,7 @@ type purposeView struct {
 	Retention  string
 	Recipients []string
 	Automated  bool
+	Exemption  string // it needs no choice, and can be objected to (G11)
 }
 
 // choiceView is a purpose with what this browser has chosen.
@@ -83,7 +85,7 @@ func (v *visit) showHome() error {
 	if v.site == nil {
 		return v.show("sites", nil)
 	}
-	h := &homePage{Known: v.person.Device.Exists(), Refused: v.person.Refused, Follows: v.follow.id}
+	h := &homePage{Known: v.person.Device.Exists(), Refused: v.person.Refused, Objects: v.person.Objects, Follows: v.follow.id}
 	for _, fill := range []func(*homePage) error{v.fillPurposes, v.fillActs, v.fillChoices, v.fillLinks, v.fillRequests} {
 		if err := fill(h); err != nil {
 			return err
@@ -126,6 +128,7 @@ func (v *visit) purpose(p *policies.Purpose) purposeView {
 	x := purposeView{
 		ID: p.ID, Title: cmp.Or(p.Titles[notice.Language], p.ID), Language: notice.Language, Text: notice.Text, Lead: lead(notice.Text),
 		Basis: of(v.words.Bases, string(p.Basis)), Retention: v.words.period(p.Retention), Automated: p.AutomatedDecisions,
+		Exemption: p.Exemption,
 	}
 	for _, r := range p.Recipients {
 		x.Recipients = append(x.Recipients, fmt.Sprintf("%s (%s, %s)", r.Name, r.Country, of(v.words.Roles, r.Role)))

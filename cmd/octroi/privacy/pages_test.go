@@ -3,6 +3,7 @@ package privacy_test
 import (
 	"crypto/ed25519"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -147,6 +148,34 @@ func TestRecords(t *testing.T) {
 		t.Error(k.status, k.text)
 	}
 	b.get("/privacy/keys/state.key").wants(404)
+}
+
+// GDPR Art. 21(1), G11: what needs no choice can be objected to by anybody, and nobody is made of that.
+func TestObjection(t *testing.T) {
+	d := openDoor(t, func(s *setting) {
+		s.files = func(files fstest.MapFS) {
+			text := strings.NewReplacer("purpose: service", "purpose: counting\nsubject: none\nassessment: LIA-1\nexemption: Article 82 of the Data Protection Act", "basis: contract", "basis: legitimate_interest",
+				"  en: Order and delivery", "  en: Anonymous counting").Replace(string(files["service.yaml"].Data))
+			files["counting.yaml"] = &fstest.MapFile{Data: []byte(text)}
+		}
+	})
+	b := d.browser()
+	p := b.get("/privacy").wants(200, "Anonymous counting", "Article 82 of the Data Protection Act", "Object")
+	whole(t, p)
+	p = b.press(p, "/privacy/objection", "purpose", "counting", "act", "object").wants(200, "Your objection is recorded by this browser", "you object")
+	if c := b.cookies("/"); len(c) != 1 || c["octroi-objected"] == "" {
+		t.Errorf("cookies %v", c)
+	}
+	b.send(http.MethodPost, "/privacy/objection", url.Values{"token": {p.form("/privacy/objection").Get("token")}, "purpose": {"service"}}).wants(400)
+	b.press(p, "/privacy/objection", "purpose", "counting", "act", "allow").wants(200, "Your objection is taken back").lacks("you object")
+	if c := b.cookies("/"); len(c) != 0 {
+		t.Errorf("cookies %v", c)
+	}
+	known := d.agreed("audience")
+	known.press(known.get("/privacy"), "/privacy/objection", "purpose", "counting", "act", "object").wants(200, "you object")
+	if got := known.get("/privacy").state("audience"); got != "agreed" {
+		t.Errorf("an objection to one purpose made another %s", got)
+	}
 }
 
 func TestLanguages(t *testing.T) {

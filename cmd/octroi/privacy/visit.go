@@ -65,6 +65,7 @@ func (p *Pages) Routes(app fiber.Router) {
 
 	app.Post("/privacy/choices", p.post((*visit).choose))
 	app.Post("/privacy/withdrawal", p.post((*visit).withdraw))
+	app.Post("/privacy/objection", p.post((*visit).object))
 	app.Post("/privacy/link", p.post((*visit).unlink))
 	app.Post("/privacy/requests", p.post((*visit).ask))
 	app.Post("/privacy/requests/:id/package", p.post((*visit).open))
@@ -260,6 +261,7 @@ var causes = [...]struct {
 	{rights.ErrNoMatch, http.StatusNotFound, "nobody"},
 	{subject.ErrShredded, http.StatusNotFound, "nobody"}, // erased meanwhile
 	{rights.ErrTransition, http.StatusConflict, "too_late"},
+	{rights.ErrSignedOut, http.StatusConflict, "signed_out"},
 	{rights.ErrOpened, http.StatusGone, "opened"},
 	{rights.ErrNotReady, http.StatusNotFound, "not_ready"},
 	{rights.ErrTooMany, http.StatusServiceUnavailable, "many"},
