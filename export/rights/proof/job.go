@@ -159,7 +159,8 @@ func NewSchedule(node string, p *policies.Policy, at time.Time) Schedule {
 	}
 	for _, purpose := range p.Purposes() {
 		s.Retention[purpose.ID] = purpose.Retention.String()
-		s.Rules[purpose.ID] = maps.Clone(purpose.Fields)
+		s.Rules[purpose.ID] = map[string]policies.Treatment{} // never null: a purpose may keep no field
+		maps.Copy(s.Rules[purpose.ID], purpose.Fields)
 	}
 	return s
 }
