@@ -48,7 +48,9 @@ type stall struct{ dir, public, private, shop string }
 
 func newStall(t *testing.T) stall {
 	t.Helper()
-	return stall{filepath.Join(t.TempDir(), "octroi-data"), listenAddress(t), listenAddress(t), listenAddress(t)}
+	at := stall{filepath.Join(t.TempDir(), "octroi-data"), listenAddress(t), listenAddress(t), listenAddress(t)}
+	answers.add(at.public, at.private)
+	return at
 }
 
 func startDemo(t *testing.T, at stall, more ...string) *show {

@@ -86,11 +86,10 @@ func openGateway(ctx context.Context, c *Config, k *Keys, log *slog.Logger) (g *
 	g.private = g.privateApp()
 	g.addRights()
 	g.addJourneys()
-	if err := g.addPrivacy(); err != nil {
-		return g, err
-	}
-	if err := g.addConsole(); err != nil {
-		return g, err
+	for _, add := range []func() error{g.addPrivacy, g.addConsole, g.addOpenAPI} {
+		if err := add(); err != nil {
+			return g, err
+		}
 	}
 	return g, nil
 }

@@ -40,6 +40,7 @@ func newSite(t *testing.T, flags ...string) *site {
 	}, flags...)...)
 	s.edit("127.0.0.1:8080", s.public, "127.0.0.1:8081", s.private)
 	s.edit("directory: ../objects", fmt.Sprintf("s3:\n    endpoint: %s\n    bucket: %s\n    credentials: %s", s.s3.Proxy.Endpoint, s.s3.Bucket, s.s3.Credentials))
+	answers.add(s.public, s.private)
 	t.Cleanup(s.kill)
 	return s
 }

@@ -30,8 +30,13 @@ func TestMain(m *testing.M) {
 }
 
 func testMain(m *testing.M) int {
+	var err error
+	if answers, err = newDescribed(http.DefaultTransport); err != nil {
+		panic(fmt.Sprintf("reading the API descriptions: %v", err))
+	}
+	http.DefaultTransport = answers
 	if binaries = os.Getenv("OCTROI_BIN"); binaries != "" {
-		return m.Run()
+		return runAll(m)
 	}
 	dir, err := os.MkdirTemp("", "octroi-bin-")
 	if err != nil {
@@ -44,7 +49,17 @@ func testMain(m *testing.M) int {
 		panic(fmt.Sprintf("building the programs: %v\n%s", err, out))
 	}
 	binaries = dir
-	return m.Run()
+	return runAll(m)
+}
+
+// runAll runs the tests. An answer that OpenAPI does not describe fails the run, also where a test took it for a gateway that is down.
+func runAll(m *testing.M) int {
+	code := m.Run()
+	for _, wrong := range answers.report() {
+		fmt.Fprintln(os.Stderr, wrong)
+		code = max(code, 1)
+	}
+	return code
 }
 
 // TestScripts runs testdata/script against the real programs over HTTP. The scripts are written for a DPO to read.
@@ -128,6 +143,7 @@ func gatewayCommand(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(w.process.Start())
 		process := w.process
 		ts.Defer(func() { _ = process.Process.Kill(); _, _ = process.Process.Wait() })
+		answers.add(w.public, w.private)
 		awaitReady(ts, w, neg)
 	case "stop", "kill":
 		signal := syscall.SIGTERM
