@@ -97,9 +97,9 @@ func (c *Collector) identifyOwn(who caller, site *source, in *native.Identificat
 		return reply{}, err
 	}
 	out, err := c.identify(consent.Identification{
-		Site: site.ledger, Device: device, Persons: claim.persons, Method: byClaim, Entity: site.Name,
+		Site: site.ledger, Device: device, Persons: claim.persons, Method: byClaim, Entity: site.Name, Said: claim.issued,
 	})
-	if errors.Is(err, consent.ErrNoLinking) || errors.Is(err, subject.ErrShredded) {
+	if errors.Is(err, consent.ErrNoLinking) || errors.Is(err, subject.ErrShredded) || errors.Is(err, consent.ErrErased) {
 		err = noConsent{err}
 	}
 	return out, err

@@ -265,10 +265,18 @@ func TestClaimOfTwoPersons(t *testing.T) {
 func TestLoginAfterErasure(t *testing.T) {
 	e := openLogin(t)
 	cookie, _ := e.agree("audience", policies.Linking)
-	e.identify(e.claim("1", "loyalty", "77"), cookie)
+	old, unused := e.claim("1", "loyalty", "77"), e.claim("unused", "loyalty", "77")
+	e.identify(old, cookie)
 	e.clock.forward(time.Second)
 	before := e.view("before", cookie)
 	e.erase("77")
+	slots := e.subjects.Count()
+	for name, claim := range map[string]string{"a retry": old, "a claim that waited": unused} {
+		e.identify(claim, cookie).want(t, name+" from before", 409, "no_consent")
+	}
+	if e.subjects.Count() != slots {
+		t.Error("a claim from before brought the erased back")
+	}
 	if row := e.view("erased", cookie); row.Person != nil {
 		t.Error("rows still carry the erased")
 	}

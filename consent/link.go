@@ -20,6 +20,7 @@ type Identification struct {
 	Persons []subject.Identifier // of the person, who is created where nobody has them
 	Method  string               // login_claim | token
 	Entity  string               // who says so
+	Said    time.Time            // when; zero: now
 }
 
 // Link is one time during which a device was joined to a person.
@@ -42,7 +43,8 @@ type joint struct {
 // the same goes on, and nothing but identifiers that are new of him is written. The person is created where nobody has the identifiers.
 //
 // ErrNoLinking where the device does not consent to it now; subject's errors about identifiers, of which ErrTwoPersons and ErrNamespaceTaken say that
-// they are not one person's; subject.ErrShredded where the erasure of either has begun. After an error nothing was written.
+// they are not one person's; subject.ErrShredded where the erasure of either has begun; ErrErased where the person was erased after Said, so that nothing
+// said before brings anybody back. After an error nothing was written.
 func (l *Ledger) Identify(ctx context.Context, i Identification) (link Link, err error) {
 	err = l.state.Update(ctx, func(t *state.Txn) (err error) {
 		link, err = l.identify(t, &i)
@@ -68,6 +70,9 @@ func (l *Ledger) identify(t *state.Txn, i *Identification) (Link, error) {
 	now := utcMillis(l.now())
 	if !l.consentsToLinking(row, now) {
 		return Link{}, ErrNoLinking
+	}
+	if err := l.unerased(t, i.Persons, i.Said); err != nil {
+		return Link{}, err
 	}
 	person, err := l.ensurePerson(t, i.Persons)
 	if err != nil {
@@ -146,7 +151,8 @@ func (l *Ledger) UnlinkIn(t *state.Txn, site Site, device subject.Subject, entit
 	return ended, nil
 }
 
-// Links are the times of a device or of a person, oldest first: of each the last maxLinks.
+// Links are the times of a device or of a person, oldest first: of each the last maxLinks. Whoever was erased has none, also where a restored state that
+// is older than the slot file still names them.
 func (l *Ledger) Links(s subject.Subject) (out []Link, err error) {
 	if !s.Exists() {
 		return nil, nil
@@ -158,6 +164,9 @@ func (l *Ledger) Links(s subject.Subject) (out []Link, err error) {
 		}
 		for _, x := range list {
 			other, err := l.subjects.BySlot(x.Other)
+			if errors.Is(err, subject.ErrShredded) {
+				continue
+			}
 			if err != nil {
 				return err
 			}

@@ -132,8 +132,8 @@ func (l *Ledger) ensurePerson(t *state.Txn, persons []subject.Identifier) (subje
 	return s, err
 }
 
-// unerased refuses an import that was given before one of the persons was erased: a back-end's nightly copy must not bring anybody back, nor
-// tell of somebody's former life.
+// unerased refuses what was said before one of the persons was erased: a back-end's nightly copy must not bring anybody back, nor tell of somebody's
+// former life; and neither must the login claim that an open page goes on sending.
 func (l *Ledger) unerased(t *state.Txn, persons []subject.Identifier, givenAt time.Time) error {
 	if givenAt.IsZero() || len(persons) == 0 {
 		return nil
