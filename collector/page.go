@@ -92,9 +92,20 @@ func (p *Person) Unlink() error {
 	return err
 }
 
+// Forget makes the browser forget who it is: the subject is being erased.
+func (p *Person) Forget() { p.set(cookie{name: p.c.cookieName()}) }
+
 func (p *Person) take(out reply) {
 	for _, k := range out.cookies {
-		p.give(k)
+		p.set(k)
+	}
+}
+
+// set gives a cookie; with that of a credential the browser is who it is from now on, also to Mark.
+func (p *Person) set(k cookie) {
+	p.give(k)
+	if k.name == p.c.cookieName() {
+		p.who.credential, p.who.has = subject.ParseCredential(k.value)
 	}
 }
 

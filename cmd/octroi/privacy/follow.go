@@ -114,4 +114,5 @@ func (v *visit) keep(w follow) {
 		c.MaxAge, c.Expires = 0, time.Unix(0, 0)
 	}
 	v.f.Cookie(c)
+	v.follow = w
 }

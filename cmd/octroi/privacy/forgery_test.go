@@ -230,6 +230,11 @@ func TestForgedMessages(t *testing.T) {
 			t.Errorf("%q is believed", forged)
 		}
 	}
+	for name, other := range map[string]*browser{"a stranger": d.browser(), "another visitor": d.agreed("audience")} {
+		if p := other.get(at).wants(200); strings.Contains(p.text, `role="status"`) {
+			t.Errorf("%s is told what was done in another browser", name)
+		}
+	}
 	b.get(at).wants(200, "Your consent is withdrawn")
 	d.forward(12 * time.Minute)
 	if p := b.get(at).wants(200); strings.Contains(p.text, `role="status"`) {

@@ -73,7 +73,7 @@ func (p *frame) Fault(key string) string { return of(p.v.words.Faults, key) }
 
 // Done is what the post before this page did; empty where there was none.
 func (p *frame) Done() string {
-	code := p.v.p.done(p.v.f.Query("done"))
+	code := p.v.done(p.v.f.Query("done"))
 	if code == "" {
 		return ""
 	}

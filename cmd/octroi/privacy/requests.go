@@ -214,7 +214,7 @@ func (v *visit) ask() error {
 	}
 	if created && b.Right == proof.Erasure && len(b.Purposes) == 0 {
 		v.keep(follow{id: b.ID, secret: b.Secret, fresh: true})
-		v.p.o.Edge.ForgetCookie(v.f)
+		v.person.Forget()
 	}
 	done := "asked"
 	if !created {

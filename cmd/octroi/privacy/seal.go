@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// mac is what only this gateway can make of parts, each of which is of one length or the last.
+// mac is what only this gateway can make of parts. Between them stands a zero byte, which the gateway puts into none but a mark, and marks are of one
+// length.
 func (p *Pages) mac(use string, parts ...string) []byte {
 	h := hmac.New(sha256.New, p.seal)
 	h.Write([]byte(use))
@@ -53,28 +54,29 @@ func sameOrigin(host, origin, fetchSite string) bool {
 	return ok && from != "" && strings.EqualFold(from, host)
 }
 
-// The message after a post travels in the address of the page that follows it, for as long as doneLife: whoever sends somebody a link must not be able
-// to say that a consent was withdrawn.
+// The message after a post travels in the address of the page that follows it, for as long as doneLife, and belongs to the cookies that the post left:
+// whoever sends somebody a link must not be able to say that a consent was withdrawn, nor have the gateway say it to him first.
 const doneLife = 10 // minutes
 
 // doneText is the parameter that makes the page say what was done.
-func (p *Pages) doneText(code string) string {
-	minute := strconv.FormatInt(p.o.Now().Unix()/60, 36)
-	return code + "." + minute + "." + p.doneMark(code, minute)
+func (v *visit) doneText(code string) string {
+	minute := strconv.FormatInt(v.p.o.Now().Unix()/60, 36)
+	return code + "." + minute + "." + v.doneMark(code, minute)
 }
 
-func (p *Pages) doneMark(code, minute string) string {
-	return base64.RawURLEncoding.EncodeToString(p.mac("done", code, minute)[:12])
+func (v *visit) doneMark(code, minute string) string {
+	mark := v.person.Mark()
+	return base64.RawURLEncoding.EncodeToString(v.p.mac("done", string(mark[:]), v.follow.text(), code, minute)[:12])
 }
 
-// done is what was done, by the parameter; empty where it is none, or old.
-func (p *Pages) done(text string) string {
+// done is what was done, by the parameter; empty where it is none, or old, or was done elsewhere.
+func (v *visit) done(text string) string {
 	parts := strings.Split(text, ".")
-	if len(parts) != 3 || subtle.ConstantTimeCompare([]byte(parts[2]), []byte(p.doneMark(parts[0], parts[1]))) != 1 {
+	if len(parts) != 3 || subtle.ConstantTimeCompare([]byte(parts[2]), []byte(v.doneMark(parts[0], parts[1]))) != 1 {
 		return ""
 	}
 	minute, err := strconv.ParseInt(parts[1], 36, 64)
-	if err != nil || p.o.Now().Sub(time.Unix(minute*60, 0)) > doneLife*time.Minute {
+	if err != nil || v.p.o.Now().Sub(time.Unix(minute*60, 0)) > doneLife*time.Minute {
 		return ""
 	}
 	return parts[0]

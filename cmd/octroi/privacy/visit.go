@@ -220,7 +220,7 @@ func (v *visit) next(path, done string) error {
 		to[name] = list
 	}
 	if done != "" {
-		to.Set("done", v.p.doneText(done))
+		to.Set("done", v.doneText(done))
 	}
 	if len(to) > 0 {
 		path += "?" + to.Encode()
