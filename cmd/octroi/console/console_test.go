@@ -69,6 +69,9 @@ func (counter) Listing() (journey.Listing, error) {
 }
 
 func (counter) Report(q journey.Query) (journey.Answer, error) {
+	if q.Site == "counting" {
+		return journey.Answer{}, journey.ErrCounting
+	}
 	if q.Site != "shop" || q.Period != "2026-W46" && q.Period != "2026-W47" {
 		return journey.Answer{}, &journey.QueryError{Field: "period", Expected: hostile}
 	}
@@ -224,6 +227,12 @@ func TestJourneys(t *testing.T) {
 	_, page = h.do(http.MethodGet, "/console/consents", cookie, nil, "Accept-Language", "fr")
 	if !strings.Contains(page, "25,0\u00a0%") || !strings.Contains(page, `width="25"`) {
 		t.Error("the page of consents lacks a share")
+	}
+	for _, name := range []string{"journeys", "consents"} {
+		resp, page := h.do(http.MethodGet, "/console/"+name+"?site=counting", cookie, nil, "Accept-Language", "en")
+		if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" || !strings.Contains(page, "counted anew") {
+			t.Errorf("%s, while cells are counted anew: %d", name, resp.StatusCode)
+		}
 	}
 }
 

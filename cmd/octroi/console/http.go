@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/octroi/octroi/export/journey"
 	"github.com/octroi/octroi/export/rights"
 )
 
@@ -116,6 +117,9 @@ func (c *Console) open(scope string, page func(*visit) error) fiber.Handler {
 		switch {
 		case errors.Is(err, rights.ErrNoRequest), errors.Is(err, rights.ErrNotReady), errors.Is(err, errNoPage):
 			return c.apologise(v, http.StatusNotFound, "not_found")
+		case errors.Is(err, journey.ErrCounting):
+			f.Set(fiber.HeaderRetryAfter, "5")
+			return c.apologise(v, http.StatusServiceUnavailable, "counting")
 		case err != nil:
 			return fmt.Errorf("making a page of the console: %w", err)
 		}

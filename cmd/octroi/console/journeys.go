@@ -98,10 +98,6 @@ func (c *Console) journeys(v *visit) error {
 			page.Nothing = "no_site"
 			return c.render(v, http.StatusNotFound, "journeys", page)
 		}
-		if errors.Is(err, journey.ErrCounting) {
-			page.Nothing = "counting"
-			return c.render(v, http.StatusServiceUnavailable, "journeys", page)
-		}
 		if err != nil {
 			return err
 		}
