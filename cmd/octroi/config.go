@@ -135,13 +135,14 @@ type JourneysConfig struct {
 	Threshold int    `yaml:"threshold"` // distinct subjects below which a number is not shown; default 10, never below 5
 
 	Lateness time.Duration       `yaml:"lateness"` // a period closes, and its reports are published, so long after its end; default 72h
+	Interval time.Duration       `yaml:"interval"` // what is received is counted so long after; default 10s
 	Refresh  time.Duration       `yaml:"refresh"`  // reports of an open period are made anew at most so often; default 15m
 	Keep     int                 `yaml:"keep"`     // closed periods of each site whose reports are kept; default 500
 	Segments map[string][]string `yaml:"segments"` // field → the values that reports may be filtered by, such as variant: [a, b]
 }
 
 func (c JourneysConfig) settings() journey.Settings {
-	return journey.Settings{Grid: c.Grid, Threshold: c.Threshold, Lateness: c.Lateness, Refresh: c.Refresh, Keep: c.Keep, Segments: c.Segments}
+	return journey.Settings{Grid: c.Grid, Threshold: c.Threshold, Lateness: c.Lateness, Interval: c.Interval, Refresh: c.Refresh, Keep: c.Keep, Segments: c.Segments}
 }
 
 // DestinationConfig is a recipient of batches.

@@ -338,8 +338,9 @@ listen:
   private: {{.Private}} # DPO and data teams; never to the internet{{with .ConsentRate}}
   consent_rate: {{.}} # all visitors of this machine are one network{{end}}
 keys: keys
-{{with .Refresh}}journeys:
-  refresh: {{.}} # short, for who watches
+{{with .Refresh}}journeys: # soon, for who watches
+  interval: {{.}}
+  refresh: {{.}}
 {{end}}state: state
 slots: slots/subjects.slots # keys of the subjects: keep it out of the backups of state
 policies: policies

@@ -29,7 +29,7 @@ func (g *gateway) openJourneys(ctx context.Context) error {
 	g.journeys, err = journey.Open(ctx, journey.Options{
 		State: g.state, Subjects: g.subjects, Spool: spooled{g.spool}, SpoolKey: g.keys.Spool, Revocations: g.ledger,
 		Destination: destination, Policy: g.policy, Sites: sites,
-		Settings: g.config.Journeys.settings(), Coverage: g.coverage, Restored: g.restored,
+		Settings: g.config.Journeys.settings(), Coverage: g.coverage, Pressed: g.pressed, Restored: g.restored,
 		Log: g.log.With("destination", journey.Destination),
 	})
 	if err != nil {
@@ -58,6 +58,12 @@ func (g *gateway) purposesOf(destination string) (ids []string) {
 		}
 	}
 	return ids
+}
+
+// pressed says whether the spool is filling up.
+func (g *gateway) pressed() bool {
+	s := g.spool.Stats()
+	return s.Bytes > s.MaxBytes/2
 }
 
 // addJourneys adds the reports to the private listener.

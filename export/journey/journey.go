@@ -65,8 +65,9 @@ type Options struct {
 	Policy      *policies.Policy
 	Sites       []Site
 	Settings    Settings
-	Coverage    Coverage // what the door counted; nil: nothing
-	Restored    bool     // the state comes from a backup: cells are counted anew, since whoever was destroyed since can no longer be subtracted
+	Coverage    Coverage    // what the door counted; nil: nothing
+	Pressed     func() bool // says whether the spool fills up; nil: never
+	Restored    bool        // the state comes from a backup: cells are counted anew, since whoever was destroyed since can no longer be subtracted
 	Log         *slog.Logger
 	Now         func() time.Time
 }
@@ -76,6 +77,7 @@ type Settings struct {
 	Grid      string              // day | week | month; default week
 	Threshold int                 // distinct subjects of a cell; default 10, never below 5
 	Lateness  time.Duration       // a period closes so long after its end; default 72 h
+	Interval  time.Duration       // what is spooled is folded so long after; default 10 s
 	Refresh   time.Duration       // reports of an open period are made anew at most so often; default 15 min
 	Keep      int                 // closed periods of each site whose reports are kept; default 500
 	Segments  map[string][]string // field → its values that reports may be filtered by; few, and nobody's own
@@ -95,8 +97,8 @@ func (s Settings) Check() error {
 	if s.Threshold != 0 && s.Threshold < minThreshold {
 		return fmt.Errorf("%w: a threshold is at least %d", ErrOptions, minThreshold)
 	}
-	if s.Lateness < 0 || s.Lateness > maxLateness || s.Refresh < 0 || s.Keep < 0 {
-		return fmt.Errorf("%w: lateness is at most %d days, and neither it, nor how often reports are renewed, nor the number of kept periods is negative", ErrOptions, maxLateness/(24*time.Hour))
+	if s.Lateness < 0 || s.Lateness > maxLateness || s.Interval < 0 || s.Refresh < 0 || s.Keep < 0 {
+		return fmt.Errorf("%w: lateness is at most %d days, and no duration or number of kept periods is negative", ErrOptions, maxLateness/(24*time.Hour))
 	}
 	values := 0
 	for name, list := range s.Segments {
@@ -129,6 +131,7 @@ func (o *Options) complete() error {
 	}
 	setDefault(&s.Threshold, 10)
 	setDefault(&s.Lateness, 72*time.Hour)
+	setDefault(&s.Interval, 10*time.Second)
 	setDefault(&s.Refresh, 15*time.Minute)
 	setDefault(&s.Keep, 500)
 	if o.Log == nil {

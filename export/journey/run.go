@@ -11,9 +11,9 @@ import (
 
 // The pauses of Run.
 const (
-	retryMin    = 200 * time.Millisecond // after a first failure, doubled with each
-	retryMax    = 30 * time.Second
-	gatherPause = 100 * time.Millisecond // while events are gathered: a change of state for each would cost more than they do
+	retryMin   = 200 * time.Millisecond // after a first failure, doubled with each
+	retryMax   = 30 * time.Second
+	restFactor = 3 // times what a step took, Run rests after it
 )
 
 // Run folds what is spooled, publishes what is due and lets fall out what is old, until ctx ends, and then returns nil. Failures are logged, counted and
@@ -22,7 +22,9 @@ func (j *Journeys) Run(ctx context.Context) error {
 	pause := retryMin
 	covered := j.o.Now()
 	for ctx.Err() == nil {
+		began := time.Now()
 		more, err := j.step(ctx, &covered)
+		took := time.Since(began)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -38,11 +40,19 @@ func (j *Journeys) Run(ctx context.Context) error {
 		}
 		pause = retryMin
 		j.failed(ctx, nil)
-		if !more && j.wait(ctx) != nil {
+		if !more && j.wait(ctx) != nil || j.rest(ctx, took) != nil {
 			return nil
 		}
 	}
 	return nil
+}
+
+// rest leaves the processors to the door, whose answers somebody waits for: nobody waits for a report. Where the spool fills up there is no rest.
+func (j *Journeys) rest(ctx context.Context, took time.Duration) error {
+	if j.o.Pressed != nil && j.o.Pressed() {
+		return nil
+	}
+	return sleep(ctx, restFactor*took)
 }
 
 // step folds what is there, and does one piece of what else there is to do; more says that there is another.
@@ -90,6 +100,15 @@ func (j *Journeys) Flush(ctx context.Context) error {
 	}
 }
 
+// FoldThrough folds what is spooled below upTo now: somebody waits for it.
+func (j *Journeys) FoldThrough(ctx context.Context, upTo uint64) error {
+	if err := j.take(ctx); err != nil {
+		return err
+	}
+	defer j.give()
+	return j.foldUpTo(ctx, upTo)
+}
+
 func (j *Journeys) flush(ctx context.Context, upTo uint64) error {
 	if err := j.take(ctx); err != nil {
 		return err
@@ -120,7 +139,8 @@ func (j *Journeys) wake() {
 	}
 }
 
-// wait returns when something is spooled, when it is woken, or when the clock is to be looked at.
+// wait returns Settings.Interval after something was spooled, since what is gathered is folded at once, or when it is woken, or when the clock is to
+// be looked at.
 func (j *Journeys) wait(ctx context.Context) error {
 	spooled, cancel := context.WithTimeout(ctx, coverInterval)
 	defer cancel()
@@ -134,8 +154,16 @@ func (j *Journeys) wait(ctx context.Context) error {
 	case <-j.woken:
 		cancel()
 		<-arrived
+		return ctx.Err()
 	}
-	return sleep(ctx, gatherPause)
+	gathered := time.NewTimer(j.o.Settings.Interval)
+	defer gathered.Stop()
+	select {
+	case <-gathered.C:
+	case <-j.woken:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
 }
 
 // failed makes a failure visible until the next success.

@@ -395,7 +395,7 @@ func (w *world) load() error {
 }
 
 func foldUntilKilled(dir, n string) error {
-	w := &world{dir: dir, clock: &clock{now: testStart}, spool: &listSpool{}, settings: Settings{Segments: map[string][]string{"variant": {"a", "b"}}}}
+	w := &world{dir: dir, clock: &clock{now: testStart}, spool: &listSpool{}, settings: Settings{Interval: time.Millisecond, Segments: map[string][]string{"variant": {"a", "b"}}}}
 	if err := errors.Join(w.open(), w.load()); err != nil {
 		return err
 	}

@@ -68,7 +68,7 @@ func (c *clock) set(now time.Time) {
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), clock: &clock{now: testStart}, spool: &listSpool{}}
-	w.settings = Settings{Segments: map[string][]string{"variant": {"a", "b"}}}
+	w.settings = Settings{Interval: time.Millisecond, Segments: map[string][]string{"variant": {"a", "b"}}}
 	if err := w.open(); err != nil {
 		t.Fatal(err)
 	}

@@ -49,7 +49,8 @@ func (r *Requests) awaitSealed(ctx context.Context, q *requestRow) error {
 		}
 	}
 	if r.o.Journeys != nil && r.o.Journeys.Cursor() < q.Tail {
-		return nil // it folds as fast as it can
+		r.await(q.Tail)
+		return nil
 	}
 	_, err := r.change(ctx, q.ID, func(t *state.Txn, q *requestRow) error {
 		if q.Step != spooled {

@@ -117,6 +117,13 @@ func (r *Requests) hasten(ctx context.Context) {
 			} // else the shipper logs and counts what fails, and the next round tries again
 			cancel()
 		}
+		if j := r.o.Journeys; j != nil && j.Cursor() < position {
+			attempt, cancel := context.WithTimeout(ctx, passPause)
+			if err := j.FoldThrough(attempt, position); err == nil {
+				r.stir()
+			} // else as above
+			cancel()
+		}
 		select {
 		case <-ctx.Done():
 			return

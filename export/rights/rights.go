@@ -64,6 +64,8 @@ type Journeys interface {
 	Erase(t *state.Txn, s subject.Subject, purposes []string) error
 	// Cursor is the spool position below which everything is in the window.
 	Cursor() uint64
+	// FoldThrough takes what is spooled below a position into the window now.
+	FoldThrough(ctx context.Context, position uint64) error
 	// Window is what is kept of a subject's journey: of a device, what it did while nobody was signed in; of a person, on whatever device.
 	Window(s subject.Subject) ([]pseudonymize.Row, error)
 }

@@ -1,6 +1,7 @@
 package rights
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"os"
@@ -190,6 +191,7 @@ type window struct {
 
 func (w window) Erase(*state.Txn, subject.Subject, []string) error { return nil }
 func (w window) Cursor() uint64                                    { return w.cursor }
+func (w window) FoldThrough(context.Context, uint64) error         { return nil }
 func (w window) Window(s subject.Subject) ([]pseudonymize.Row, error) {
 	return w.rows[s.Slot()], w.err
 }
