@@ -1,9 +1,7 @@
 package console
 
 import (
-	"bytes"
 	"embed"
-	"encoding/json"
 	"fmt"
 	"html/template"
 	"strconv"
@@ -19,8 +17,8 @@ import (
 //go:embed words
 var wordFiles embed.FS
 
-// languages are those of the pages, the first for who reads none.
-var languages = [...]string{"en", "fr"}
+// languages are those of the pages, the first for who reads none of them.
+var languages = [...]string{letter.English, letter.French}
 
 // words are what the pages say in one language: by name, and by name within a closed list. What a list does not know is shown as it is.
 type words struct {
@@ -30,21 +28,11 @@ type words struct {
 }
 
 var vocabulary = sync.OnceValues(func() (map[string]*words, error) {
-	all := map[string]*words{}
-	for _, l := range languages {
-		text, err := wordFiles.ReadFile("words/" + l + ".json")
-		if err != nil {
-			return nil, fmt.Errorf("reading words: %w", err)
-		}
-		d := json.NewDecoder(bytes.NewReader(text))
-		d.DisallowUnknownFields()
-		w := &words{Language: l}
-		if err := d.Decode(w); err != nil {
-			return nil, fmt.Errorf("reading words of %q: %w", l, err)
-		}
-		all[l] = w
+	all, err := letter.Words[words](wordFiles)
+	for l, w := range all {
+		w.Language = l
 	}
-	return all, nil
+	return all, err
 })
 
 // Say is the text of a name, its %s filled in order.
@@ -77,9 +65,9 @@ func (w *words) Moment(t time.Time) string { return w.Date(t) + t.UTC().Format("
 // Number is a whole number with its thousands apart.
 func (w *words) Number(n int64) string {
 	if n < 0 {
-		return "-" + w.group(strings.TrimPrefix(strconv.FormatInt(n, 10), "-"))
+		return "-" + letter.Decimal(strings.TrimPrefix(strconv.FormatInt(n, 10), "-"), "", w.Language)
 	}
-	return w.group(strconv.FormatInt(n, 10))
+	return letter.Decimal(strconv.FormatInt(n, 10), "", w.Language)
 }
 
 // Count is the sum of whole numbers.
@@ -94,7 +82,7 @@ func (w *words) Count(n ...int) string {
 // Share is a part of a whole in per cent, one digit after the point.
 func (w *words) Share(part float64) string {
 	text := fmt.Sprintf("%.1f", 100*part)
-	if w.Language == "fr" {
+	if w.Language == letter.French {
 		return strings.Replace(text, ".", ",", 1) + "\u00a0%"
 	}
 	return text + "%"
@@ -138,26 +126,7 @@ func (w *words) Figure(f journey.Figure) string {
 // money is an amount as the language writes it.
 func (w *words) money(m pseudonymize.Money) string {
 	sign, whole, fraction := m.Parts()
-	point := "."
-	if w.Language == "fr" {
-		point = ","
-	}
-	if fraction != "" {
-		fraction = point + fraction
-	}
-	return sign + w.group(whole) + fraction + "\u00a0" + m.Currency
-}
-
-// group sets the thousands of digits apart.
-func (w *words) group(digits string) string {
-	apart := ","
-	if w.Language == "fr" {
-		apart = "\u202f"
-	}
-	for i := len(digits) - 3; i > 0; i -= 3 {
-		digits = digits[:i] + apart + digits[i:]
-	}
-	return digits
+	return sign + letter.Decimal(whole, fraction, w.Language) + "\u00a0" + m.Currency
 }
 
 // ISO is a moment for machines.

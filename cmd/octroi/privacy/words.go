@@ -1,11 +1,8 @@
 package privacy
 
 import (
-	"bytes"
 	"cmp"
 	"embed"
-	"encoding/json"
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -39,21 +36,11 @@ var wordFiles embed.FS
 
 // readWords reads the words of every language.
 func readWords() (map[string]*words, error) {
-	all := map[string]*words{}
-	for _, l := range letter.Languages() {
-		text, err := wordFiles.ReadFile("words/" + l + ".json")
-		if err != nil {
-			return nil, fmt.Errorf("reading words: %w", err)
-		}
-		d := json.NewDecoder(bytes.NewReader(text))
-		d.DisallowUnknownFields()
-		w := &words{Language: l}
-		if err := d.Decode(w); err != nil {
-			return nil, fmt.Errorf("reading words of %q: %w", l, err)
-		}
-		all[l] = w
+	all, err := letter.Words[words](wordFiles)
+	for l, w := range all {
+		w.Language = l
 	}
-	return all, nil
+	return all, err
 }
 
 // of is the word of a list, or what was looked for.

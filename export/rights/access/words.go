@@ -1,9 +1,7 @@
 package access
 
 import (
-	"bytes"
 	"embed"
-	"encoding/json"
 	"fmt"
 	"html/template"
 	"slices"
@@ -44,21 +42,11 @@ var wordFiles embed.FS
 
 // vocabulary is the words of both languages, read once.
 var vocabulary = sync.OnceValues(func() (map[string]*words, error) {
-	all := map[string]*words{}
-	for _, l := range letter.Languages() {
-		text, err := wordFiles.ReadFile("words/" + l + ".json")
-		if err != nil {
-			return nil, fmt.Errorf("reading words: %w", err)
-		}
-		d := json.NewDecoder(bytes.NewReader(text))
-		d.DisallowUnknownFields()
-		w := &words{Language: l}
-		if err := d.Decode(w); err != nil {
-			return nil, fmt.Errorf("reading words of %q: %w", l, err)
-		}
-		all[l] = w
+	all, err := letter.Words[words](wordFiles)
+	for l, w := range all {
+		w.Language = l
 	}
-	return all, nil
+	return all, err
 })
 
 // Say is the page's text of that name.
@@ -103,18 +91,7 @@ func (w *words) Pick(texts map[string]string) string {
 }
 
 // Number groups the digits by three.
-func (w *words) Number(n int) string { return w.group(strconv.Itoa(n)) }
-
-func (w *words) group(digits string) string {
-	separator := ","
-	if w.Language == letter.French {
-		separator = "\u202f" // narrow no-break space
-	}
-	for i := len(digits) - 3; i > 0; i -= 3 {
-		digits = digits[:i] + separator + digits[i:]
-	}
-	return digits
-}
+func (w *words) Number(n int) string { return letter.Decimal(strconv.Itoa(n), "", w.Language) }
 
 // Money is the amount as the language writes it: 1 234,50 €, €1,234.50.
 func (w *words) Money(m pseudonymize.Money) string {
@@ -126,19 +103,14 @@ func (w *words) Money(m pseudonymize.Money) string {
 	if !known {
 		symbol = visible(m.Currency)
 	}
+	amount := letter.Decimal(whole, fraction, w.Language)
 	if w.Language == letter.French {
-		if fraction != "" {
-			fraction = "," + fraction
-		}
-		return sign + w.group(whole) + fraction + "\u00a0" + symbol
-	}
-	if fraction != "" {
-		fraction = "." + fraction
+		return sign + amount + "\u00a0" + symbol
 	}
 	if !known {
 		symbol += "\u00a0"
 	}
-	return sign + symbol + w.group(whole) + fraction
+	return sign + symbol + amount
 }
 
 // Date is the day, Moment the day with the time, both in UTC.
