@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/octroi/octroi/collector"
+	"github.com/octroi/octroi/policies"
 	"github.com/octroi/octroi/pseudonymize"
 	"github.com/prometheus/common/expfmt"
 )
@@ -17,7 +18,7 @@ import (
 // TestCanaries is C9 and invariant 3: a value of its own is planted in each input; then logs, metrics, answers and every file of state,
 // subjects and spool are searched for each, in several encodings.
 func TestCanaries(t *testing.T) {
-	e := open(t)
+	e := openLogin(t)
 	n := 0
 	var canaries []string
 	plant := func() string {
@@ -33,9 +34,9 @@ func TestCanaries(t *testing.T) {
 		answers.WriteString(a.body)
 		fmt.Fprint(&answers, a.header)
 	}
-	cookie, _ := e.agree("audience")
+	cookie, _ := e.agree("audience", policies.Linking)
 	credential := strings.TrimPrefix(cookie, "octroi-dev=")
-	write := e.token(collector.TokenClaims{Scopes: []string{collector.ScopeEvents, collector.ScopeConsent}, Declare: []string{"service"}, Sites: []string{"shop"}})
+	write := e.token(collector.TokenClaims{Scopes: []string{collector.ScopeEvents, collector.ScopeConsent, collector.ScopeIdentify}, Declare: []string{"service"}, Sites: []string{"shop"}})
 
 	field := func() string {
 		return `{"url":"https://u:` + plant() + `@shop.example/p/1?q=` + plant() + `#` + plant() + `","` + plant() + `":"` + plant() + `","search_terms":"` + plant() + `","order":"` + plant() + `","coupon":"` + plant() + `","score":"` + plant() + `"}`
@@ -73,9 +74,27 @@ func TestCanaries(t *testing.T) {
 	if len(rows) != 1 || !pseudonymize.Pseudonymised(rows[0].Properties["order"]) || !pseudonymize.Pseudonymised(rows[0].Properties["coupon"]) || rows[0].Properties["score"] != "" {
 		t.Errorf("audience's rows are %+v", rows)
 	}
+	identify := func(claim string) {
+		post("/v1/identify?k=demo", `{"claim":"`+claim+`"}`, "Cookie", cookie, "Origin", origin)
+	}
+	whole := e.claim(plant(), "user", plant(), "loyalty", plant(), "email", plant()+"@mail.example")
+	identify(whole)
+	if !strings.Contains(answers.String(), `{"linked":true`) {
+		t.Fatal("nobody is linked")
+	}
+	identify(whole[:len(whole)-4] + "AAAA")           // forged
+	identify(e.claim(plant(), plant(), plant()))      // an identifier of no kind
+	identify(e.claim(plant(), "phone", plant()))      // no phone number
+	identify(plant() + "." + plant() + "." + plant()) // no token
+	post("/v1/identify?k=demo", `{"claim":"`+whole+`","`+plant()+`":1}`, "Cookie", cookie)
+	post("/v1/identify", `{"device":"`+plant()+`","subject":{"user":"`+plant()+`"}}`, "Authorization", write)
+	post("/v1/identify", `{"device":"`+credential+`","subject":{"user":"`+plant()+`","`+plant()+`":"x"}}`, "Authorization", write)
+	canaries = append(canaries, strings.Split(whole, ".")[1:]...)
+	late := e.claim(plant(), "user", plant())
 	if err := e.state.Close(); err != nil {
 		t.Fatal(err)
 	}
+	identify(late)
 	post("/v1/consents?k=demo", `{"purposes":{"audience":false},"method":"`+plant()+`","source":null}`, "Cookie", cookie)
 	post("/v1/events", `{"id":"10","type":"store_purchase","subject":{"loyalty":"`+plant()+`"}}`, "Authorization", write)
 	if err := e.spool.Close(); err != nil {
