@@ -13,7 +13,7 @@ import (
 const (
 	retryMin   = 200 * time.Millisecond // after a first failure, doubled with each
 	retryMax   = 30 * time.Second
-	restFactor = 3 // times what a step took, Run rests after it
+	restFactor = 9 // times what a step took, Run rests after it: a tenth of one processor
 )
 
 // Run folds what is spooled, publishes what is due and lets fall out what is old, until ctx ends, and then returns nil. Failures are logged, counted and
