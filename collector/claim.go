@@ -199,6 +199,8 @@ type claimed struct {
 	used   map[[16]byte]use          // by the claim's key; guarded by mu
 	latest map[subject.Slot][16]byte // of each device, the claim that it may send again; guarded by mu
 	swept  time.Time                 // guarded by mu
+
+	turns [1024]sync.Mutex // by slot; taken before mu
 }
 
 // use is who used a claim, and until when it matters.
@@ -211,6 +213,14 @@ func newClaimed(most int, now time.Time) *claimed {
 	return &claimed{
 		began: now.Truncate(time.Second), most: most, used: map[[16]byte]use{}, latest: map[subject.Slot][16]byte{}, swept: now,
 	}
+}
+
+// turn waits until nobody else uses or ends a claim of the device, nor changes its link by it, until over is called: the last of several logins and logouts
+// at once is the same to claims and to the ledger.
+func (c *claimed) turn(device subject.Slot) (over func()) {
+	m := &c.turns[int(device)%len(c.turns)]
+	m.Lock()
+	return m.Unlock
 }
 
 // take uses a claim for a device. The same device may send its latest claim again, which is a retry, until it has signed out; ErrClaim for every

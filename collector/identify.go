@@ -93,6 +93,7 @@ func (c *Collector) identifyOwn(who caller, site *source, in *native.Identificat
 	if !device.Exists() { // nobody has agreed to anything here
 		return reply{}, noConsent{errNoSubject}
 	}
+	defer c.claimed.turn(device.Slot())()
 	if err := c.claimed.take(site.Name, claim, device.Slot(), c.o.Now()); err != nil {
 		return reply{}, err
 	}
@@ -121,6 +122,7 @@ func (c *Collector) identifyNamed(token *TokenClaims, site *source, in *native.I
 	if err != nil {
 		return reply{}, err
 	}
+	defer c.claimed.turn(device.Slot())()
 	c.claimed.end(device.Slot())
 	return c.identify(consent.Identification{Site: site.ledger, Device: device, Persons: ids, Method: byToken, Entity: token.Subject})
 }
@@ -171,6 +173,7 @@ func (c *Collector) deleteIdentify(r *request) (reply, error) {
 }
 
 func (c *Collector) unlink(site *source, device subject.Subject, entity string) (reply, error) {
+	defer c.claimed.turn(device.Slot())()
 	c.claimed.end(device.Slot())
 	ctx, cancel := context.WithTimeout(context.Background(), c.o.Deadline)
 	defer cancel()
