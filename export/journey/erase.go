@@ -35,7 +35,7 @@ func (j *Journeys) Erase(t *state.Txn, s subject.Subject, purposes []string) err
 		return fmt.Errorf("erasing from journeys: %w", err)
 	}
 	t.Set(generationKey, encodeNumber(generation+1)) // what was computed from before this change is not written any more
-	if err := w.apply(t); err != nil {
+	if err := j.apply(t, w); err != nil {
 		return fmt.Errorf("erasing from journeys: %w", err)
 	}
 	t.OnCommit(func() {

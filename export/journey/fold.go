@@ -153,7 +153,7 @@ func (j *Journeys) commit(ctx context.Context, f *folded) error {
 		if err := j.unchanged(t, f); err != nil {
 			return err
 		}
-		if err := f.writes.apply(t); err != nil {
+		if err := j.apply(t, f.writes); err != nil {
 			return err
 		}
 		t.Set(cursorKey, encodeNumber(f.next))
@@ -226,7 +226,7 @@ func (j *Journeys) fallOut(ctx context.Context) (more bool, err error) {
 		if !more {
 			t.Delete(fallingKey)
 		}
-		return w.apply(t)
+		return j.apply(t, w)
 	})
 	return more, err
 }

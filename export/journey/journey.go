@@ -78,7 +78,7 @@ type Settings struct {
 	Threshold int                 // distinct subjects of a cell; default 10, never below 5
 	Lateness  time.Duration       // a period closes so long after its end; default 72 h
 	Interval  time.Duration       // what is spooled is folded so long after; default 10 s
-	Refresh   time.Duration       // reports of an open period are made anew at most so often; default 15 min
+	Refresh   time.Duration       // reports of an open period are made anew at most so often, and not of fewer than Threshold who moved (renew.go); default 15 min
 	Keep      int                 // closed periods of each site whose reports are kept; default 500
 	Segments  map[string][]string // field → its values that reports may be filtered by; few, and nobody's own
 }

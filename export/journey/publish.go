@@ -90,6 +90,7 @@ func (j *Journeys) publish(ctx context.Context, site string, p period) error {
 	if err != nil || taken {
 		return err
 	}
+	j.renewals.close(openPeriod{site, p.name})
 	// Crash here: the period is published; its cells, which nobody reads any more, go at the next start.
 	if err := j.tidy(ctx); err != nil {
 		return err

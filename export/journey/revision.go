@@ -319,12 +319,13 @@ func (o *owner) note(t *Touch) {
 type writes struct {
 	rows    map[string][]byte // nil: deleted
 	cells   counts
-	recount bool // the cells are not known to be right any more, and are counted anew
+	moved   map[openPeriod][]subject.Slot // whose part of the cells changes
+	recount bool                          // the cells are not known to be right any more, and are counted anew
 }
 
 // settle says what is to be written.
 func (v *revision) settle() (*writes, error) {
-	w := &writes{rows: map[string][]byte{}, cells: counts{}, recount: v.broken}
+	w := &writes{rows: map[string][]byte{}, cells: counts{}, moved: map[openPeriod][]subject.Slot{}, recount: v.broken}
 	for slot, o := range v.owners {
 		if len(o.changed) == 0 || !v.progress.counted(slot) {
 			continue
@@ -337,7 +338,11 @@ func (v *revision) settle() (*writes, error) {
 		if err != nil {
 			return nil, err
 		}
-		w.cells.move(v.j.contributions(merge(o.before), v.begins, o.touched), v.j.contributions(after, v.begins, o.touched))
+		was, is := v.j.contributions(merge(o.before), v.begins, o.touched), v.j.contributions(after, v.begins, o.touched)
+		for key := range differing(was, is) {
+			w.moved[key] = append(w.moved[key], slot)
+		}
+		w.cells.move(was, is)
 	}
 	for p, l := range v.lists {
 		if !l.changed {
