@@ -8,6 +8,7 @@ import (
 
 	"github.com/octroi/octroi/consent/state"
 	"github.com/octroi/octroi/export"
+	"github.com/octroi/octroi/policies"
 	"github.com/octroi/octroi/pseudonymize"
 	"github.com/octroi/octroi/pseudonymize/subject"
 )
@@ -265,8 +266,15 @@ func (j *Journeys) fallen(r state.Reader, from subject.Slot) (last subject.Slot,
 	return last, w, more, err
 }
 
-// fallen: no open period looks back at the touch any more.
+// fallen: no open period looks back at the touch any more, or journeys receive none of its purposes any more (GDPR Art. 5(1)(b)).
 func (v *revision) fallen(t *Touch) bool {
 	begin, configured := v.begins[t.Site]
-	return !configured || t.At < begin-lookback.Milliseconds()
+	return !configured || t.At < begin-lookback.Milliseconds() ||
+		!slices.ContainsFunc(t.grants, func(g pseudonymize.RowGrant) bool { return g.Purpose != policies.Linking && v.j.receives(g.Purpose) })
+}
+
+// receives tells whether the policy names journeys as a recipient of a purpose.
+func (j *Journeys) receives(purpose string) bool {
+	p, ok := j.o.Policy.Purpose(purpose)
+	return ok && j.o.Policy.RecipientOf(Destination)&p.Bit() != 0
 }

@@ -79,6 +79,9 @@ func (j *Journeys) fingerprint() [32]byte {
 	for _, t := range j.o.Policy.EventTypes() {
 		fmt.Fprintf(h, " %q %q %q", t.Name, t.Channel, t.Stage)
 	}
+	for _, p := range j.o.Policy.Purposes() {
+		fmt.Fprintf(h, " %q %v", p.ID, j.receives(p.ID))
+	}
 	for _, site := range slices.Sorted(maps.Keys(j.sites)) {
 		fmt.Fprintf(h, " %q %q", site, j.sites[site].zone.String())
 	}
@@ -116,6 +119,7 @@ func (j *Journeys) prepare(ctx context.Context) error {
 		}
 		if p.fingerprint != [32]byte{} { // else it is new, and there is nobody to count
 			p.phase, p.slot = dropping, 0
+			t.Set(fallingKey, encodeNumber(0))
 		}
 		p.fingerprint = mine
 		t.Set(progressKey, p.encode())

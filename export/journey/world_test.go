@@ -7,12 +7,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/octroi/octroi/consent"
@@ -81,7 +83,7 @@ func newWorld(t testing.TB) *world {
 }
 
 func (w *world) open() (err error) {
-	if w.policy, err = policies.Load(policies.Default()); err != nil {
+	if w.policy, err = policies.Load(receiving("audience", "personalisation")); err != nil {
 		return err
 	}
 	if w.state, err = state.Open(state.Options{Dir: filepath.Join(w.dir, "state"), Key: key(1)}); err != nil {
@@ -100,6 +102,34 @@ func (w *world) open() (err error) {
 		CacheSize: 4096, Now: w.clock.Now,
 	})
 	return err
+}
+
+// receiving is the default policy, where journeys are a recipient of these two purposes or one of them.
+func receiving(purposes ...string) fs.FS {
+	files := fstest.MapFS{}
+	names, err := fs.Glob(policies.Default(), "*.yaml")
+	if err != nil {
+		panic(err) // the files are embedded
+	}
+	for _, name := range names {
+		b, err := fs.ReadFile(policies.Default(), name)
+		if err != nil {
+			panic(err)
+		}
+		files[name] = &fstest.MapFile{Data: b}
+	}
+	const journeys = "  - destination: journeys\n    name: Boutique\n    country: FR\n    role: controller\n"
+	for _, id := range []string{"audience", "personalisation"} {
+		before, after, _ := strings.Cut(string(files[id+".yaml"].Data), "\nrecipients:\n")
+		before, list := before+"\nrecipients:\n", ""
+		list, after, _ = strings.Cut(after, "\nroles:")
+		list, _, _ = strings.Cut(list+"\n", "  - destination: journeys")
+		if slices.Contains(purposes, id) {
+			list += journeys
+		}
+		files[id+".yaml"] = &fstest.MapFile{Data: []byte(before + list + "\nroles:" + after)}
+	}
+	return files
 }
 
 func (w *world) close() error { return errors.Join(w.subjects.Close(), w.state.Close()) }
