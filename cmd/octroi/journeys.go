@@ -8,11 +8,11 @@ import (
 	"github.com/octroi/octroi/pseudonymize"
 )
 
-// openJourneys opens the journey window. Without a purpose that names it as a recipient there is none.
+// openJourneys opens the journey window. Without a purpose that names it as a recipient there is none, and what there was goes.
 func (g *gateway) openJourneys(ctx context.Context) error {
 	purposes := g.purposesOf(journey.Destination)
 	if len(purposes) == 0 {
-		return nil
+		return journey.Forget(ctx, g.state)
 	}
 	destination, err := pseudonymize.NewDestination(journey.Destination, purposes, g.keys.Export)
 	if err != nil {

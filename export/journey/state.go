@@ -35,6 +35,7 @@ var (
 )
 
 const (
+	allPrefix      = "j/"
 	beginPrefix    = "j/b/"
 	cellPrefix     = "j/c/"
 	coveragePrefix = "j/v/"
