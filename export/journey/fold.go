@@ -20,35 +20,38 @@ var (
 
 const (
 	changeBytes = state.MaxChangeBytes * 3 / 4 // of a change of ours: the rest is for what the estimate leaves out
-	readEvents  = 1 << 15                      // spooled events that are read under one revocation sequence
+	readEvents  = 1 << 12                      // spooled events that are read under one revocation sequence, and folded without a rest
 )
 
 // foldUpTo folds what is spooled below upTo.
 func (j *Journeys) foldUpTo(ctx context.Context, upTo uint64) error {
 	for j.cursor.Load() < upTo {
-		if more, err := j.recount(ctx); err != nil || more {
-			if err != nil {
-				return err
-			}
-			continue
-		}
-		from := j.cursor.Load()
-		// The sequence comes before the first look at RevokedAfter: a revocation in between is seen twice rather than never.
-		sequence := j.o.Revocations.Sequence()
-		err := j.gate.Read(ctx, from, min(upTo, from+readEvents), func(r *export.Regated) (bool, error) {
-			return true, j.foldRun(ctx, r, sequence)
-		})
-		if errors.Is(err, errRevoked) {
-			continue // what is folded stays folded; the rest is read again, without what was revoked
-		}
-		if err != nil {
-			return fmt.Errorf("folding: %w", err)
-		}
-		if j.cursor.Load() == from {
-			return nil // what lies between here and the tail is not durable yet
+		if moved, err := j.foldSome(ctx, upTo); err != nil || !moved {
+			return err
 		}
 	}
 	return nil
+}
+
+// foldSome folds some of what is spooled below upTo, or does a piece of a recount, which comes first. moved is false where what lies between the cursor
+// and the tail is not durable yet.
+func (j *Journeys) foldSome(ctx context.Context, upTo uint64) (moved bool, err error) {
+	if more, err := j.recount(ctx); err != nil || more {
+		return more, err
+	}
+	from := j.cursor.Load()
+	// The sequence comes before the first look at RevokedAfter: a revocation in between is seen twice rather than never.
+	sequence := j.o.Revocations.Sequence()
+	err = j.gate.Read(ctx, from, min(upTo, from+readEvents), func(r *export.Regated) (bool, error) {
+		return true, j.foldRun(ctx, r, sequence)
+	})
+	if errors.Is(err, errRevoked) {
+		return true, nil // what is folded stays folded; the rest is read again, without what was revoked
+	}
+	if err != nil {
+		return false, fmt.Errorf("folding: %w", err)
+	}
+	return j.cursor.Load() > from, nil
 }
 
 // foldRun folds one run of events, in as many changes as it takes.

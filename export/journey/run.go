@@ -55,7 +55,7 @@ func (j *Journeys) rest(ctx context.Context, took time.Duration) error {
 	return sleep(ctx, restFactor*took)
 }
 
-// step folds what is there, and does one piece of what else there is to do; more says that there is another.
+// step does one piece of what there is to do: folding before all else. more says that there may be another.
 func (j *Journeys) step(ctx context.Context, covered *time.Time) (more bool, err error) {
 	if err := j.take(ctx); err != nil {
 		return false, err
@@ -68,8 +68,10 @@ func (j *Journeys) step(ctx context.Context, covered *time.Time) (more bool, err
 		*covered = now
 	}
 	// Everything that was received before a period closes is folded before it is published.
-	if err := j.foldUpTo(ctx, j.o.Spool.Tail()); err != nil {
-		return false, err
+	if tail := j.o.Spool.Tail(); j.cursor.Load() < tail {
+		if moved, err := j.foldSome(ctx, tail); err != nil || moved {
+			return moved, err
+		}
 	}
 	published, err := j.publishDue(ctx)
 	if err != nil {
