@@ -72,6 +72,9 @@ func (a *Applier) treat(e *Event, fields []Field, list []consent.Grant) []value 
 	grants:
 		for i, x := range list {
 			treatment := x.Purpose.Fields[f.Name]
+			if treatment == "" {
+				continue // nearly every field that sites send
+			}
 			for j := first; j < len(a.values); j++ {
 				if a.values[j].treatment == treatment && (treatment != policies.Pseudonymise || e.restsOn(&a.values[j]) == x.Slot) {
 					a.values[j].grants |= 1 << i
