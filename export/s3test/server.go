@@ -141,7 +141,7 @@ func (s *Server) Restart() {
 	done := make(chan struct{})
 	go func() { cmd.Wait(); close(done) }()
 	s.cmd, s.done = cmd, done
-	for range 200 {
+	for range 1200 { // half a minute, for a machine that does much else
 		if answer, err := http.Get(s.Endpoint); err == nil {
 			answer.Body.Close()
 			return
